@@ -1,0 +1,48 @@
+"""How much information turns one image classifier into another."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_infodist.coding import Codelength
+    from hf_infodist.distance import codelength, information_distance
+    from hf_infodist.errors import InfodistError
+    from hf_infodist.images import Images, load_images
+    from hf_infodist.models import Classifier, load_classifier
+    from hf_infodist.protocol import PROTOCOLS, CodingProtocol
+    from hf_infodist.result import InformationDistance
+
+_HOMES = {
+    "PROTOCOLS": "protocol",
+    "Classifier": "models",
+    "Codelength": "coding",
+    "CodingProtocol": "protocol",
+    "Images": "images",
+    "InfodistError": "errors",
+    "InformationDistance": "result",
+    "codelength": "distance",
+    "information_distance": "distance",
+    "load_classifier": "models",
+    "load_images": "images",
+}
+
+__all__ = [
+    "PROTOCOLS",
+    "Classifier",
+    "Codelength",
+    "CodingProtocol",
+    "Images",
+    "InfodistError",
+    "InformationDistance",
+    "codelength",
+    "information_distance",
+    "load_classifier",
+    "load_images",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: ``infodist --help`` needs no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,1 @@
+"""Two tiny real classifiers, trained on scikit-learn's digits, that travel inside the package and need no network."""

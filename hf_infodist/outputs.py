@@ -1,0 +1,237 @@
+"""Classifier × images → pixels, logits and penultimate features, computed once and memory-mapped."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.utils import tqdm
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hf_infodist.errors import UnfitError
+from hf_infodist.heads import logits_and_features
+from hf_infodist.images import Images
+from hf_infodist.models import Classifier, Preprocessing
+
+_DECODE_CHUNK = 64  # images decoded before any is written: bounds memory, keeps the threads busy
+_EXACT = 1e-5  # an 8-bit step is at least 1/255/std > 1e-3, so this tells round-off from a value between two steps
+
+
+def infodist_home() -> Path:
+    """Return the folder of everything kept between runs: ``INFODIST_HOME``, or ``infodist`` in the Hub's home."""
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(os.environ.get("INFODIST_HOME") or Path(HF_HOME) / "infodist").expanduser()
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Preprocessed images, ``[k, channels, H, W]``, as uint8 where that loses nothing."""
+
+    values: NDArray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batch(self, index: slice | NDArray[np.integer], device: torch.device | str, dtype: torch.dtype) -> Tensor:
+        """Return normalised images, ``[n, channels, H, W]``, on a device."""
+        pixels = torch.from_numpy(np.array(self.values[index])).to(device)
+        if pixels.dtype != torch.uint8:
+            return pixels.to(dtype)
+        mean, std = (torch.tensor(v, dtype=dtype, device=pixels.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        return (pixels.to(dtype) / 255 - mean) / std
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What one classifier makes of the images.
+
+    Attributes:
+        pixels: Its preprocessed images.
+        logits: Its outputs, ``[k, C]``.
+        features: What its last layer sees, ``[k, D]``.
+        key: Hash of images, preprocessing and weights.
+    """
+
+    pixels: Pixels
+    logits: NDArray[np.floating]
+    features: NDArray[np.floating]
+    key: str
+
+
+class StartLogits:
+    """A student's logits in its teacher's label space before it has learnt anything.
+
+    Args:
+        logits: The student's own logits, ``[k, C]``.
+        rows: The student's class for each of the teacher's (-1: none), or None for a new head that says 0 everywhere.
+        num_classes: The teacher's classes.
+    """
+
+    def __init__(self, logits: NDArray[np.floating], rows: Sequence[int] | None, num_classes: int):
+        self._logits = logits
+        self._rows = None if rows is None else np.asarray(rows)
+        self.shape = (len(logits), num_classes)
+
+    def __getitem__(self, index: slice | NDArray[np.integer]) -> NDArray[np.floating]:
+        logits = np.asarray(self._logits[index])
+        if self._rows is None:
+            return np.zeros((len(logits), self.shape[1]), dtype=logits.dtype)
+        return np.where(self._rows < 0, 0, logits[:, self._rows]).astype(logits.dtype)
+
+
+def compute_outputs(
+    classifier: Classifier,
+    images: Images,
+    *,
+    device: torch.device | str = "cpu",
+    home: Path | None = None,
+    chunk: int = 64,
+    progress: bool = False,
+) -> Outputs:
+    """Preprocess the images and run the classifier on them, or read both from the store.
+
+    Args:
+        classifier: The model.
+        images: The sample, in its order.
+        device: Where the model runs.
+        home: Store folder; `infodist_home` if None.
+        chunk: Images per forward pass; does not change the outputs beyond round-off.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        UnfitError: If an image cannot be decoded or the model's output is not finite.
+    """
+    folder = (home or infodist_home()) / "outputs"
+    preprocessing = classifier.preprocessing
+    pixels_key = _key(images.fingerprint, preprocessing.settings)
+    key = _key(pixels_key, classifier.weights_hash)
+
+    def show(what: str, total: int) -> Callable[[Iterator], Iterator]:
+        return lambda steps: tqdm(
+            steps, total=total, desc=f"{what} {classifier.id}", unit="image", disable=not progress
+        )
+
+    pixels_folder = folder / f"pixels-{pixels_key}"
+    if not pixels_folder.exists():
+        with _new_folder(pixels_folder) as new:
+            _write_pixels(new / "pixels.npy", images, preprocessing, show("preprocessing for", len(images)))
+    values = np.load(pixels_folder / "pixels.npy", mmap_mode="r")
+    pixels = Pixels(values, preprocessing.mean, preprocessing.std)
+
+    outputs_folder = folder / key
+    if not outputs_folder.exists():
+        with _new_folder(outputs_folder) as new:
+            _write_outputs(new, classifier, images, pixels, device, chunk, show("running", len(images)))
+    logits, features = (np.load(outputs_folder / f"{n}.npy", mmap_mode="r") for n in ("logits", "features"))
+    return Outputs(pixels, logits, features, key)
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _new_folder(final: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``final`` at once when all is written; of two writers one wins."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=final.parent))
+    try:
+        yield new
+        try:
+            new.rename(final)
+        except OSError:
+            if not final.exists():
+                raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _write_pixels(path: Path, images: Images, preprocessing: Preprocessing, show: Callable) -> None:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        rounded = _write_as(path, np.uint8, threads, images, preprocessing, show)
+        if not rounded:
+            _write_as(path, np.float32, threads, images, preprocessing, show)
+
+
+def _write_as(
+    path: Path, dtype: type, threads: ThreadPoolExecutor, images: Images, preprocessing: Preprocessing, show: Callable
+) -> bool:
+    """Write all images as ``dtype``; return False at the first that ``dtype`` cannot hold exactly."""
+    pixels = None
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+    bar = iter(show(iter(range(len(images)))))
+    for first in range(0, len(images), _DECODE_CHUNK):
+        rows = range(first, min(first + _DECODE_CHUNK, len(images)))
+        for row, image in zip(rows, threads.map(lambda i: preprocessing.transform(images[i]), rows), strict=True):
+            next(bar)
+            if pixels is None:
+                pixels = open_memmap(path, mode="w+", dtype=dtype, shape=(len(images), *image.shape))
+            if image.shape != pixels.shape[1:]:
+                raise UnfitError(
+                    f"image {row} becomes {tuple(image.shape)} after preprocessing, earlier ones {pixels.shape[1:]}",
+                    "images of one batch need one size",
+                    "give the model a transform that resizes and crops to a fixed size",
+                )
+            if dtype is np.uint8:
+                steps = (image * std + mean) * 255
+                if (steps - steps.round()).abs().max() > _EXACT * 255 or steps.min() < -0.5 or steps.max() > 255.5:
+                    return False
+                image = steps.round().to(torch.uint8)
+            pixels[row] = image.numpy()
+    return True
+
+
+@torch.no_grad()
+def _write_outputs(
+    folder: Path,
+    classifier: Classifier,
+    images: Images,
+    pixels: Pixels,
+    device: torch.device | str,
+    chunk: int,
+    show: Callable,
+) -> None:
+    network = classifier.network.to(device).eval()
+    dtype = next(network.parameters()).dtype
+    bar = iter(show(iter(range(len(pixels)))))
+    files: list[NDArray] = []
+    try:
+        for first in range(0, len(pixels), chunk):
+            rows = slice(first, min(first + chunk, len(pixels)))
+            batch = logits_and_features(network, classifier.heads, pixels.batch(rows, device, dtype))
+            arrays = [output.cpu().numpy() for output in batch]
+            _require_finite(arrays[0], first, classifier, images)
+            if not files:
+                files = [
+                    open_memmap(folder / f"{name}.npy", mode="w+", dtype=a.dtype, shape=(len(pixels), a.shape[1]))
+                    for name, a in zip(("logits", "features"), arrays, strict=True)
+                ]
+            for file, array in zip(files, arrays, strict=True):
+                file[rows] = array
+            for _ in range(rows.start, rows.stop):
+                next(bar)
+    finally:
+        network.to("cpu")
+
+
+def _require_finite(logits: NDArray, first: int, classifier: Classifier, images: Images) -> None:
+    broken = ~np.isfinite(logits).all(axis=1)
+    if broken.any():
+        raise UnfitError(
+            f"{classifier.id}: logits of image {first + int(broken.argmax())} of {images.id} are not finite",
+            "a probability cannot be had from NaN or infinity",
+            "check the checkpoint and its preprocessing, or load it in float32",
+        )

@@ -1,0 +1,145 @@
+"""The coding protocol: every setting that changes the number, in one frozen record."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from hf_infodist.errors import UsageError
+
+
+@dataclass(frozen=True)
+class LearnerSpec:
+    """How one learner predicts and trains.
+
+    Attributes:
+        kind: ``uniform`` and ``static`` never learn; ``head`` learns a linear correction on frozen penultimate
+            features; ``finetuned`` trains every weight.
+        lr: Adam's learning rate, relative to the scale of each weight (see `learners.parameter_units`).
+        batchnorm: ``frozen`` keeps running statistics as they are and lets only the affine parameters learn;
+            ``adapting`` uses and updates batch statistics while training.
+        prior: Share of the prior mass, before normalising over all learners.
+    """
+
+    kind: Literal["uniform", "static", "head", "finetuned"]
+    lr: float = 0.0
+    batchnorm: Literal["frozen", "adapting"] = "frozen"
+    prior: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Short unique name, as shown in results."""
+        if self.kind in ("uniform", "static"):
+            return self.kind
+        mode = f"-{self.batchnorm}" if self.kind == "finetuned" else ""
+        return f"{self.kind}{mode}-{self.lr:g}"
+
+
+@dataclass(frozen=True)
+class CodingProtocol:
+    """Everything that changes a codelength besides the two models and the images.
+
+    Attributes:
+        name: Name of the preset this protocol started from.
+        learners: Who predicts; more than one are mixed by Bayes' rule.
+        first_block: Images in the first block, and least growth of any later block.
+        growth: Each block ends at ``growth`` times the previous end (1: blocks of ``first_block`` images).
+        batch: Images per gradient step.
+        passes: Passes over all priced images after each block; 0 takes the new images once, in order.
+        replay: Extra steps per new batch, each on images drawn uniformly from all priced ones.
+        anneal: Let the learning rate warm up and fall linearly to zero within each block's training.
+        averaging: Predict from an exponential moving average of the weights, buffers included.
+        restart: Start from the initial weights again in each block.
+        targets: What a student is shown: the teacher's soft outputs, or labels drawn from them.
+        price: What an image costs: KL(teacher ‖ prediction), or the surprise at the drawn label less the teacher's.
+        switching: Allow the mixture to change its favourite as images come (fixed share).
+        epsilon: Nats per image at which the last images count as converged, equation (4) of the paper.
+        seed: Seed of replay draws, shuffles and drawn labels.
+    """
+
+    name: str
+    learners: tuple[LearnerSpec, ...]
+    first_block: int = 32
+    growth: float = 1.0
+    batch: int = 32
+    passes: int = 0
+    replay: int = 0
+    anneal: bool = False
+    averaging: bool = False
+    restart: bool = False
+    targets: Literal["soft", "labels"] = "soft"
+    price: Literal["kl", "labels"] = "kl"
+    switching: bool = False
+    epsilon: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be meant."""
+        names = [learner.name for learner in self.learners]
+        self._require(bool(names), "learners", "at least one learner has to predict")
+        self._require(len(set(names)) == len(names), "learners", "two learners are the same")
+        self._require(self.first_block >= 1 and self.batch >= 1, "first_block/batch", "blocks and batches hold images")
+        self._require(self.growth >= 1, "growth", "blocks cannot shrink below the past")
+        self._require(self.price == "kl" or self.targets == "labels", "price", "labels are priced only where drawn")
+
+    def _require(self, holds: bool, field: str, why: str) -> None:
+        if not holds:
+            raise UsageError(f"protocol {self.name!r}: {field} is not usable", why, f"change {field} of the protocol")
+
+    def blocks(self, k: int) -> Iterator[tuple[int, int]]:
+        """Yield the half-open ranges in which ``k`` images are priced and then learnt from."""
+        start, end = 0, min(self.first_block, k)
+        while start < k:
+            yield start, end
+            start, end = end, min(k, max(end + self.first_block, round(end * self.growth)))
+
+    def gradient_images(self, k: int) -> int:
+        """Images passed through all fine-tuned learners' gradients while ``k`` images are priced."""
+        learners = sum(learner.kind == "finetuned" for learner in self.learners)
+        return learners * sum(self._block_gradient_images(start, end) for start, end in self.blocks(k) if end < k)
+
+    def _block_gradient_images(self, start: int, end: int) -> int:
+        if self.passes:
+            return self.passes * end
+        return (end - start) + self.replay * self.batch * -(-(end - start) // self.batch)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "CodingProtocol":
+        """Rebuild a protocol from `to_dict`."""
+        learners = tuple(LearnerSpec(**learner) for learner in fields["learners"])
+        return cls(**{**fields, "learners": learners})
+
+
+_FINE_TUNED = LearnerSpec("finetuned", 1e-3)
+_STANDARD = CodingProtocol("standard", (_FINE_TUNED,), replay=7, averaging=True)
+
+PROTOCOLS: dict[str, CodingProtocol] = {
+    protocol.name: protocol
+    for protocol in (
+        _STANDARD,
+        CodingProtocol("paper", (LearnerSpec("finetuned", 2e-3, "adapting"),)),
+        replace(_STANDARD, name="probe", learners=(LearnerSpec("head", 1e-2),)),
+        CodingProtocol("blockwise", (_FINE_TUNED,), growth=2.0, passes=10, anneal=True, restart=True),
+        replace(_STANDARD, name="sampled", targets="labels", price="labels"),
+    )
+}
+
+
+def resolve_protocol(protocol: "str | CodingProtocol", seed: int | None = None) -> CodingProtocol:
+    """Return a preset by name, or the protocol given, with ``seed`` if one is given.
+
+    Raises:
+        UsageError: If no preset has that name.
+    """
+    if isinstance(protocol, str):
+        if protocol not in PROTOCOLS:
+            raise UsageError(
+                f"unknown protocol {protocol!r}",
+                "a distance is defined by its protocol, so the name has to be exact",
+                f"choose one of {', '.join(PROTOCOLS)}",
+            )
+        protocol = PROTOCOLS[protocol]
+    return protocol if seed is None else replace(protocol, seed=seed)

@@ -1,0 +1,1 @@
+"""Measurements: one file per claim, its figures beside it."""

@@ -1,0 +1,95 @@
+"""How much of a bare training loop's speed a fine-tuned learner reaches: `python -m hf_infodist.studies.throughput`.
+
+Both train the same network with Adam on the same pixels in memory, batch 32, in turns; the learner also replays,
+averages its weights and takes its loss in float64. Prints one JSON object; a ratio of 1 means that nothing is lost.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from hf_infodist.coding import PricedTargets, Targets
+from hf_infodist.learners import FineTuned
+from hf_infodist.models import Classifier, load_classifier
+from hf_infodist.outputs import Pixels
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.training import make_accelerator
+
+
+def bare_loop(network: nn.Module, pixels: Tensor, targets: Tensor, batch: int) -> None:
+    """Train on all images once: forward, loss, backward, step."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    for first in range(0, len(pixels), batch):
+        logits = network(pixels[first : first + batch])
+        loss = nn.functional.cross_entropy(logits, targets[first : first + batch])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+def rates(classifier: Classifier, size: tuple[int, ...], images: int, rounds: int) -> list[tuple[float, float]]:
+    """Return gradient images per second of (learner, bare loop) in each round."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (images, *size), dtype=np.uint8)
+    pixels = Pixels(values, classifier.preprocessing.mean, classifier.preprocessing.std)
+    teacher = rng.normal(0, 2, (images, classifier.num_classes)).astype(np.float32)
+    protocol, accelerator = PROTOCOLS["standard"], make_accelerator()
+    spec = replace(next(j for j in protocol.learners if j.kind == "finetuned"), lr=1e-4)
+    network = classifier.student(classifier.num_classes, range(classifier.num_classes)).to(accelerator.device)
+    learner = FineTuned(network, pixels, teacher, spec, protocol, autocast=accelerator.autocast)
+    bare = classifier.student(classifier.num_classes, range(classifier.num_classes)).to(accelerator.device).eval()
+    in_memory = pixels.batch(slice(0, images), accelerator.device, torch.float32)
+    soft = torch.softmax(torch.from_numpy(teacher), -1).to(accelerator.device)
+    priced = PricedTargets(Targets(teacher), images)
+    learner.unexplained_nats = 1.0
+
+    def learn() -> int:
+        return learner.learn(0, images, priced)
+
+    def loop() -> int:
+        with accelerator.autocast():
+            bare_loop(bare, in_memory, soft, protocol.batch)
+        return images
+
+    return [(_rate(learn, accelerator.device), _rate(loop, accelerator.device)) for _ in range(rounds)]
+
+
+def _rate(run: Callable[[], int], device: torch.device) -> float:
+    started = time.perf_counter()
+    images = run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return images / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=["random:demo:cnn", "random:timm:resnet18"])
+    parser.add_argument("--images", type=int, default=320)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    figures = {}
+    for name in args.models:
+        classifier = load_classifier(name)
+        size = classifier.preprocessing.transform(Image.new("RGB", (64, 64))).shape
+        measured = rates(classifier, tuple(size), args.images, args.rounds + 1)[1:]  # the first round warms up
+        figures[name] = {
+            "learner_images_per_second": median(learner for learner, _ in measured),
+            "bare_images_per_second": median(bare for _, bare in measured),
+            "ratio": median(learner / bare for learner, bare in measured),
+        }
+    json.dump({"threads": torch.get_num_threads(), "images": args.images, "models": figures}, sys.stdout, indent=2)
+
+
+if __name__ == "__main__":
+    main()

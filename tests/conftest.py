@@ -1,0 +1,21 @@
+"""Every test runs offline, in a store of its own."""
+
+import os
+
+import pytest
+
+for name in ("HF_HUB_OFFLINE", "HF_EVALUATE_OFFLINE", "HF_DATASETS_OFFLINE"):
+    os.environ.setdefault(name, "1")  # before any library reads it
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    """Keep results, caches and their side effects out of the user's folders."""
+    monkeypatch.setenv("INFODIST_HOME", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def need(present, reason):
+    """Skip on a machine that lacks an optional part; fail in CI, which has to have it."""
+    if not present:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)

@@ -1,0 +1,272 @@
+"""The command line: results, exit codes, and three lines for every bad input."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import hf_infodist
+from hf_infodist.cli import main
+
+DEMO = Path(hf_infodist.__file__).parent / "demo"
+
+
+def run(capsys, *words):
+    """Run the command line in this process; return exit code, standard output, standard error."""
+    code = 0
+    try:
+        main([str(word) for word in words])
+    except SystemExit as stop:
+        code = stop.code or 0
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def copy_demo(folder, name="vit", **config):
+    """Write an own copy of a demo checkpoint, with changes to its config.json."""
+    folder.mkdir()
+    for file in (DEMO / name).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | config))
+    return folder
+
+
+def image_folder(folder, count=4):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+class Bomb:
+    """A pickle that leaves a trace when it is loaded by a careless reader."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return (Path.touch, (self.trace,))
+
+
+def write_bomb(tmp_path):
+    folder = copy_demo(tmp_path / "bomb")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Bomb(tmp_path / "exploded")}))
+    return folder
+
+
+def write_torch_bomb(tmp_path):
+    folder = copy_demo(tmp_path / "bomb", "cnn")
+    (folder / "model.safetensors").unlink()
+    torch.save({"conv1.weight": Bomb(tmp_path / "exploded")}, folder / "pytorch_model.bin")
+    return folder
+
+
+def write_truncated(tmp_path, name="vit"):
+    folder = copy_demo(tmp_path / "truncated", name)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    return folder
+
+
+def write_nan(tmp_path):
+    folder = copy_demo(tmp_path / "nan", "cnn")
+    weights = load_file(folder / "model.safetensors")
+    weights["fc.bias"][3] = float("nan")
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+def write_one_class(tmp_path):
+    import timm
+    from timm.models import save_for_hf
+
+    save_for_hf(timm.create_model("test_resnet", num_classes=1), tmp_path / "one")
+    return tmp_path / "one"
+
+
+def write_onnx(tmp_path):
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(b"onnx")
+    return tmp_path / "onnx"
+
+
+def write_detector(tmp_path):
+    return copy_demo(tmp_path / "detector", architectures=["YolosForObjectDetection"], model_type="yolos")
+
+
+def write_remote_code(tmp_path):
+    return copy_demo(tmp_path / "remote", auto_map={"AutoModelForImageClassification": "modeling.Net"})
+
+
+def write_misfit(tmp_path):
+    folder = copy_demo(tmp_path / "misfit")
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    settings["size"] = {"height": 48, "width": 48}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def write_table(tmp_path):
+    datasets.Dataset.from_dict({"text": ["a", "b"]}).to_parquet(tmp_path / "text.parquet")
+    return tmp_path / "text.parquet"
+
+
+def write_empty(tmp_path):
+    features = datasets.Features({"image": datasets.Image()})
+    datasets.Dataset.from_dict({"image": []}, features=features).to_parquet(tmp_path / "empty.parquet")
+    return tmp_path / "empty.parquet"
+
+
+def write_corrupt(tmp_path):
+    folder = image_folder(tmp_path / "corrupt")
+    picture = (folder / "2.png").read_bytes()
+    (folder / "2.png").write_bytes(picture[: len(picture) // 2])
+    return folder
+
+
+BAD_MODELS = {
+    "unknown timm name": (lambda _: "timm:resnet18x", 3, "resnet18"),
+    "unknown timm weights": (lambda _: "timm:resnet18.a1_in1", 3, "resnet18.a1_in1k"),
+    "unknown torchvision name": (lambda _: "torchvision:resnett50", 3, "resnet50"),
+    "unknown torchvision weights": (lambda _: "torchvision:resnet50@IMAGENET1K_V3", 3, "IMAGENET1K_V2"),
+    "torchvision detector": (lambda _: "torchvision:fasterrcnn_resnet50_fpn", 4, "classif"),
+    "unknown demo": (lambda _: "demo:cn", 3, "demo:cnn"),
+    "unknown prefix": (lambda _: "tim:resnet18", 2, "timm:resnet18"),
+    "ambiguous name": (lambda _: "resnet18", 2, "torchvision:resnet18"),
+    "missing folder": (lambda tmp: tmp / "nowhere", 3, "nowhere"),
+    "Hub while offline": (lambda _: "acme/some-model", 3, "offline"),
+    "no classifier": (write_detector, 4, "detector"),
+    "ONNX only": (write_onnx, 4, "ONNX"),
+    "remote code": (write_remote_code, 4, "code"),
+    "NaN logits": (write_nan, 4, "finite"),
+    "truncated transformers weights": (write_truncated, 4, "truncated"),
+    "truncated timm weights": (lambda tmp: write_truncated(tmp, "cnn"), 4, "truncated"),
+    "pickle that would run code": (write_bomb, 4, "bomb"),
+    "torch file that would run code": (write_torch_bomb, 4, "bomb"),
+    "one class": (write_one_class, 4, "one class"),
+    "does not fit its preprocessing": (write_misfit, 4, "preprocessing"),
+}
+
+BAD_IMAGES = {
+    "k is zero": (lambda _: "digits", ["-k", 0], 2, "k = 0"),
+    "k is negative": (lambda _: "digits", ["-k", -5], 2, "k = -5"),
+    "k is too large": (lambda _: "digits", ["-k", 1798], 4, "1797"),
+    "seed is negative": (lambda _: "digits", ["--seed", -1], 2, "seed"),
+    "unknown protocol": (lambda _: "digits", ["-p", "papre"], 2, "paper"),
+    "missing folder": (lambda tmp: tmp / "nowhere", [], 3, "nowhere"),
+    "Hub while offline": (lambda _: "acme/photos", [], 3, "offline"),
+    "no image column": (write_table, [], 4, "text"),
+    "unknown column": (lambda tmp: image_folder(tmp / "images"), ["--column", "pixels"], 3, "image"),
+    "unknown split": (lambda tmp: image_folder(tmp / "images"), ["--split", "dev"], 3, "train"),
+    "empty dataset": (write_empty, [], 4, "empty"),
+    "corrupt image": (write_corrupt, [], 4, "row 2"),
+}
+
+
+def check_error(code, err, expected, clue):
+    assert code == expected, err
+    message = err[err.index("error: ") :].splitlines()
+    assert len(message) == 3 and all(line.strip() for line in message), err
+    assert clue.lower() in "\n".join(message).lower()
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("case", BAD_MODELS)
+def test_a_bad_model_is_refused_in_three_lines(capsys, tmp_path, case):
+    write, code, clue = BAD_MODELS[case]
+    got, out, err = run(capsys, "compare", "demo:cnn", write(tmp_path), "--images", "digits", "-k", 8)
+    check_error(got, err, code, clue)
+    assert not out
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("case", BAD_IMAGES)
+def test_bad_images_are_refused_in_three_lines(capsys, tmp_path, case):
+    write, options, code, clue = BAD_IMAGES[case]
+    got, out, err = run(capsys, "compare", "demo:cnn", "demo:vit", "--images", write(tmp_path), *options)
+    check_error(got, err, code, clue)
+    assert not out
+
+
+@pytest.mark.parametrize("words", [["compare", "demo:cnn"], ["compare", "a", "b", "--nonsense"], ["nonsense"]])
+def test_a_command_that_cannot_be_parsed_is_a_usage_error(capsys, words):
+    assert run(capsys, *words)[0] == 2
+
+
+def test_json_is_exactly_one_object_on_standard_output(capsys, tmp_path):
+    words = ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 64, "-p", "paper", "--json"]
+    code, out, err = run(capsys, *words, "--output", tmp_path / "result.json")
+    assert code == 0 and out.count("\n") == 1
+    result = json.loads(out)
+    assert result["schema"] == "infodist.result/1" and result["images"]["k"] == 64
+    assert result["distance"]["nats"] > 0
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert "gradient images" in err  # the cost line
+
+
+def test_table_says_both_directions_and_the_distance(capsys):
+    code, out, _ = run(capsys, "compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 64, "-p", "probe")
+    assert code == 0
+    assert "demo:cnn given demo:vit" in out and "demo:vit given demo:cnn" in out and "distance" in out
+
+
+def test_a_model_costs_nothing_given_itself(capsys):
+    code, out, _ = run(capsys, "compare", "demo:cnn", "demo:cnn", "-i", "digits", "-k", 64, "--json")
+    assert code == 0 and json.loads(out)["distance"]["nats"] == 0.0
+
+
+def test_estimate_counts_operations_without_weights(capsys):
+    code, out, _ = run(capsys, "estimate", "torchvision:resnet18", "demo:cnn", "-k", 320, "-p", "paper", "--json")
+    cost = json.loads(out)
+    assert code == 0
+    resnet = cost["models"][0]
+    assert resnet["parameters"] == 11_689_512
+    assert resnet["forward_flops"] / 1e9 == pytest.approx(3.63, abs=0.01)
+    assert cost["gradient_images"] == 2 * 288 and cost["seconds"] > 0
+
+
+def test_time_limit_stops_before_the_work(capsys):
+    words = ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 1000, "--time-limit", 0.0001]
+    code, _, err = run(capsys, *words)
+    check_error(code, err, 5, "--time-limit")
+
+
+def test_env_names_versions_device_and_store(capsys, store):
+    code, out, _ = run(capsys, "env", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["versions"]["torch"] in torch.__version__ and facts["store"] == str(store)
+
+
+def test_debug_shows_the_traceback(capsys):
+    with pytest.raises(hf_infodist.InfodistError):
+        main(["compare", "demo:cn", "demo:vit", "--debug"])
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, hf_infodist.cli as cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'transformers', 'timm', 'datasets', 'numpy'} & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert all(command in result.stdout for command in ("compare", "demo", "estimate", "env"))
+
+
+@pytest.mark.parametrize("command", ["infodist", "hf-infodist"])
+def test_both_console_scripts_answer(command):
+    script = Path(sys.executable).parent / command
+    result = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0 and "information" in result.stdout

@@ -1,0 +1,150 @@
+"""What the distance promises, on small real networks."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from networks import SmallNet, noise_images, permuted, rescaled, transform
+
+from hf_infodist.distance import codelength, information_distance
+from hf_infodist.models import load_classifier
+from hf_infodist.protocol import PROTOCOLS
+
+SOFT = [name for name, protocol in PROTOCOLS.items() if protocol.targets == "soft"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return noise_images()
+
+
+def classifier(net, labels=None):
+    return load_classifier(net, transform=transform, labels=labels)
+
+
+def nats(a, b, images, protocol, **options):
+    return codelength(classifier(b), classifier(a), images, protocol=protocol, **options).nats
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+@pytest.mark.parametrize("name", SOFT)
+def test_identity_costs_nothing(images, name, batchnorm):
+    net = SmallNet(batchnorm=batchnorm, dtype=torch.float32)
+    result = information_distance(
+        classifier(net), classifier(SmallNet(batchnorm=batchnorm, dtype=torch.float32)), images, protocol=name
+    )
+    assert result.nats == 0.0
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_another_function_costs_something(images, name):
+    assert nats(SmallNet(), SmallNet(seed=1), images, name) > 1
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_permuting_hidden_units_of_the_student_changes_nothing(images, name):
+    a, b = SmallNet(), SmallNet(seed=1)
+    assert nats(permuted(a), b, images, name) == pytest.approx(nats(a, b, images, name), rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+@pytest.mark.parametrize("name", SOFT)
+def test_rescaling_layers_of_the_student_changes_nothing(images, name, factor):
+    a, b = SmallNet(), SmallNet(seed=1)
+    assert nats(rescaled(a, factor), b, images, name) == pytest.approx(nats(a, b, images, name), rel=1e-6)
+
+
+@pytest.mark.parametrize("twin", [permuted, lambda net: rescaled(net, 10.0)], ids=["permuted", "rescaled"])
+def test_teachers_of_one_function_cost_the_same(images, twin):
+    a, b = SmallNet(), SmallNet(seed=1)
+    assert nats(a, twin(b), images, "paper") == pytest.approx(nats(a, b, images, "paper"), rel=1e-6)
+
+
+def test_directions_differ_and_are_named(images):
+    a, b = classifier(SmallNet()), classifier(SmallNet(seed=1, gain=5.0))
+    result = information_distance(a, b, images, protocol="paper")
+    assert result.b_given_a.nats == codelength(b, a, images, protocol="paper").nats
+    assert result.a_given_b.nats == codelength(a, b, images, protocol="paper").nats
+    assert result.a_given_b.nats != result.b_given_a.nats
+    assert result.nats == max(result.a_given_b.nats, result.b_given_a.nats)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_models_passed_in_are_unchanged(images, name):
+    nets = [SmallNet(batchnorm=True), SmallNet(seed=1, num_classes=3, batchnorm=True)]
+    before = [{key: value.clone() for key, value in net.state_dict().items()} for net in nets]
+    information_distance(*map(classifier, nets), images[:64], protocol=name)
+    for net, state in zip(nets, before, strict=True):
+        assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+        assert not any(p.grad is not None for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_same_seed_same_nats_and_another_order_another_number(images, name):
+    a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
+    first, again, other = (codelength(b, a, images, protocol=name, seed=seed) for seed in (0, 0, 1))
+    assert np.array_equal(first.image_nats, again.image_nats)
+    assert first.nats != other.nats
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_size_of_evaluation_passes_does_not_change_the_number(images, name, tmp_path):
+    a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
+    numbers = [codelength(b, a, images, protocol=name, chunk=c, home=tmp_path / str(c)).nats for c in (1, 7, 64)]
+    assert numbers == pytest.approx([numbers[0]] * 3, rel=1e-9)
+
+
+def test_global_random_state_neither_matters_nor_changes(images):
+    a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
+    state = torch.random.get_rng_state()
+    first = codelength(b, a, images, protocol="standard").nats
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    assert codelength(b, a, images, protocol="standard").nats == first
+
+
+def test_new_label_space_starts_uniform(images):
+    result = codelength(
+        classifier(SmallNet(num_classes=3), "abc"), classifier(SmallNet(num_classes=5), "vwxyz"), images
+    )
+    q = torch.cat([SmallNet(num_classes=3)(transform(image)[None].double()) for image in images]).softmax(-1)
+    uniform = (q * (q * 3).log()).sum().item()
+    assert result.static_nats == pytest.approx(uniform, rel=1e-6)
+    assert result.nats < uniform
+
+
+def test_classes_in_another_order_are_mapped_by_name(images):
+    a = SmallNet(dtype=torch.float32)
+    b = SmallNet(dtype=torch.float32)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    with torch.no_grad():
+        b.head.weight.copy_(a.head.weight[order]), b.head.bias.copy_(a.head.bias[order])
+    names = ["ant", "bee", "cat", "dog", "elk"]
+    result = information_distance(classifier(a, names), classifier(b, [names[i] for i in order]), images)
+    assert result.nats < 1e-6
+
+
+def test_result_is_json_with_the_promised_fields(images):
+    result = information_distance(classifier(SmallNet()), classifier(SmallNet(seed=1)), images[:64], protocol="paper")
+    fields = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert fields["schema"] == "infodist.result/1"
+    assert {"id", "library", "revision", "num_classes"} <= fields["model_a"].keys() & fields["model_b"].keys()
+    assert {"id", "config", "split", "k", "seed", "fingerprint"} <= fields["images"].keys()
+    assert set(map(lambda f: f.name, dataclasses.fields(PROTOCOLS["paper"]))) == fields["protocol"].keys()
+    assert {"nats", "bits", "nats_per_image", "stderr_nats"} <= fields["distance"].keys()
+    assert {"gradient_images", "seconds", "device"} <= fields["cost"].keys() and "torch" in fields["versions"]
+    for direction in (fields["a_given_b"], fields["b_given_a"]):
+        assert {"nats", "nats_per_image", "final_nats_per_image", "converged", "static_nats"} <= direction.keys()
+        assert {"stderr_nats", "curve", "learners"} <= direction.keys()
+        assert direction["curve"][-1] == [64, pytest.approx(direction["nats"])]
+        assert {"name", "nats", "weight"} <= direction["learners"][0].keys()
+    assert fields["distance"]["bits"] == pytest.approx(fields["distance"]["nats"] / np.log(2))
+
+
+def test_learning_beats_standing_still(images):
+    a, b = SmallNet(), SmallNet(seed=1)
+    result = codelength(classifier(b), classifier(a), images * 3, protocol="standard")
+    assert result.nats < 0.8 * result.static_nats

@@ -1,0 +1,149 @@
+"""What each learner trains, when, and in which units."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from networks import SmallNet, noise_images, rescaled, transform
+
+from hf_infodist.coding import PricedTargets, Targets
+from hf_infodist.learners import FineTuned, Head, Schedule, parameter_units
+from hf_infodist.outputs import Pixels
+from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
+
+K, CLASSES = 96, 5
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    values = torch.stack([transform(image) for image in noise_images(K)]).mul(255).round().to(torch.uint8)
+    return Pixels(values.numpy(), (0.0,) * 3, (1.0,) * 3)
+
+
+def logits_of(net, pixels):
+    with torch.no_grad():
+        return net(pixels.batch(slice(0, len(pixels)), "cpu", torch.float64)).numpy()
+
+
+def fine_tuned(pixels, protocol, net=None, **spec):
+    net = net or SmallNet(batchnorm=True)
+    start = logits_of(net, pixels)
+    return FineTuned(net, pixels, start, replace(protocol.learners[0], kind="finetuned", **spec), protocol)
+
+
+def teach(learner, pixels, end=64):
+    priced = PricedTargets(Targets(logits_of(SmallNet(seed=1), pixels)), end)
+    learner.predict(0, end)
+    return learner.learn(0, end, priced)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_schedule_draws_only_priced_images_and_spends_what_the_protocol_says(name):
+    protocol = PROTOCOLS[name]
+    schedule, spent, k = Schedule(protocol), 0, 400
+    for start, end in protocol.blocks(k):
+        steps = list(schedule.steps(start, end))
+        assert all(index.max() < end for index, _ in steps)
+        assert set(range(start, end)) <= {int(i) for index, _ in steps for i in index}
+        spent += sum(len(index) for index, _ in steps) if end < k else 0
+    learners = sum(spec.kind == "finetuned" for spec in protocol.learners)
+    assert protocol.gradient_images(k) == pytest.approx(learners * spent, rel=0.1)
+
+
+def test_annealed_rate_warms_up_and_falls_to_zero():
+    protocol = CodingProtocol("test", (LearnerSpec("finetuned", 1e-3),), growth=2.0, passes=5, anneal=True)
+    factors = [factor for _, factor in Schedule(protocol).steps(0, 320)]
+    assert factors[0] < factors[5] > factors[-1] > 0 and max(factors) <= 1 and factors[-1] < 0.05
+
+
+def test_frozen_batchnorm_keeps_its_statistics_and_learns_its_affine_part(pixels):
+    learner = fine_tuned(pixels, PROTOCOLS["standard"], lr=1e-2, batchnorm="frozen")
+    before = copy.deepcopy(learner.network.state_dict())
+    teach(learner, pixels)
+    after = learner.network.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before if "running" in key)
+    assert not torch.equal(before["norm.weight"], after["norm.weight"])
+
+
+def test_adapting_batchnorm_updates_its_statistics(pixels):
+    learner = fine_tuned(pixels, PROTOCOLS["paper"], batchnorm="adapting")
+    before = learner.network.norm.running_mean.clone()
+    teach(learner, pixels)
+    assert not torch.equal(before, learner.network.norm.running_mean)
+
+
+def test_evaluation_leaves_no_trace(pixels):
+    learner = fine_tuned(pixels, PROTOCOLS["paper"], batchnorm="adapting")
+    teach(learner, pixels)
+    before = copy.deepcopy(learner.network.state_dict())
+    assert torch.equal(learner.predict(64, 96), learner.predict(64, 96))
+    assert all(torch.equal(before[key], value) for key, value in learner.network.state_dict().items())
+
+
+def test_a_restarting_learner_forgets(pixels):
+    protocol = replace(PROTOCOLS["blockwise"], passes=1)
+    learner = fine_tuned(pixels, protocol)
+    start = copy.deepcopy(learner.network.state_dict())
+    teach(learner, pixels)
+    learner._reset()
+    assert all(torch.equal(start[key], value) for key, value in learner.network.state_dict().items())
+    assert not learner.optimizer.state
+
+
+def test_averaged_weights_lag_behind_and_predict(pixels):
+    learner = fine_tuned(pixels, PROTOCOLS["standard"])
+    teach(learner, pixels)
+    averaged = learner.averaged.network.head.weight
+    assert not torch.equal(averaged, learner.network.head.weight)
+    with torch.no_grad():
+        expected = learner.averaged.network.eval()(pixels.batch(slice(64, 96), "cpu", torch.float64)).log_softmax(-1)
+    assert torch.allclose(learner.predict(64, 96), expected)
+
+
+def test_units_are_about_one_for_a_fresh_network_and_follow_a_rescaling(pixels):
+    net, images = SmallNet(gain=1.0), pixels.batch(slice(0, 32), "cpu", torch.float64)
+    fresh, scaled = parameter_units(net, images), parameter_units(rescaled(net, 8.0), images)
+    assert all(0.5 < unit < 2 for name, unit in fresh.items() if name.endswith("weight"))
+    assert scaled["conv2.weight"] == pytest.approx(8 * fresh["conv2.weight"])
+    assert scaled["conv2.bias"] == pytest.approx(8 * fresh["conv2.bias"])
+    assert scaled["head.weight"] == pytest.approx(fresh["head.weight"] / 8)
+    assert scaled["head.bias"] == pytest.approx(fresh["head.bias"])
+
+
+def test_a_zero_head_gets_the_unit_of_what_it_sees(pixels):
+    net = SmallNet()
+    images = pixels.batch(slice(0, 32), "cpu", torch.float64)
+    with torch.no_grad():
+        net.head.weight.zero_(), net.head.bias.zero_()
+        seen = net.hidden(net.conv2(net.conv1(images).relu()).relu().mean((2, 3))).relu()
+    assert parameter_units(net, images)["head.weight"] == pytest.approx(1 / seen.square().mean().sqrt().item())
+
+
+def test_head_learner_finds_a_linear_teacher():
+    rng = np.random.default_rng(0)
+    features = np.abs(rng.normal(0, 1, (2000, 8))) * np.logspace(-3, 3, 8)
+    teacher = features / np.logspace(-3, 3, 8) @ rng.normal(0, 1, (8, CLASSES))
+    protocol = PROTOCOLS["probe"]
+    head = Head(features, np.zeros((2000, CLASSES)), protocol.learners[0], protocol)
+    prices = []
+    for start, end in protocol.blocks(2000):
+        targets = Targets(teacher)
+        prices.append(
+            float(
+                (targets.soft(slice(start, end)).exp() * (targets.soft(slice(start, end)) - head.predict(start, end)))
+                .sum(-1)
+                .mean()
+            )
+        )
+        head.learn(start, end, PricedTargets(targets, end))
+    assert prices[-1] < 0.02 * prices[0]
+
+
+def test_head_learner_copes_with_features_that_are_always_zero():
+    features = np.zeros((64, 3))
+    head = Head(features, np.zeros((64, CLASSES)), PROTOCOLS["probe"].learners[0], PROTOCOLS["probe"])
+    head.predict(0, 32)
+    head.learn(0, 32, PricedTargets(Targets(np.random.default_rng(0).normal(size=(64, CLASSES))), 32))
+    assert torch.isfinite(head.predict(32, 64)).all()

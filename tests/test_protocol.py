@@ -1,0 +1,61 @@
+"""The protocol holds together and refuses nonsense."""
+
+import dataclasses
+import json
+
+import pytest
+
+from hf_infodist.errors import UsageError
+from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec, resolve_protocol
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_presets_survive_json(name):
+    fields = json.loads(json.dumps(PROTOCOLS[name].to_dict()))
+    assert CodingProtocol.from_dict(fields) == PROTOCOLS[name]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("k", [1, 31, 32, 33, 1000])
+def test_blocks_cover_the_images_in_order(name, k):
+    blocks = list(PROTOCOLS[name].blocks(k))
+    assert [start for start, _ in blocks] == [0, *(end for _, end in blocks[:-1])]
+    assert blocks[-1][1] == k and all(start < end for start, end in blocks)
+
+
+def test_paper_preset_is_the_papers_run():
+    paper = PROTOCOLS["paper"]
+    assert (paper.batch, paper.first_block, paper.growth, paper.replay, paper.passes) == (32, 32, 1.0, 0, 0)
+    assert [learner.lr for learner in paper.learners] == [2e-3] and paper.targets == "soft"
+
+
+def test_blockwise_ends_double():
+    assert [end for _, end in PROTOCOLS["blockwise"].blocks(1000)] == [32, 64, 128, 256, 512, 1000]
+
+
+def test_gradient_images_of_one_pass_are_the_images_learnt_from():
+    assert PROTOCOLS["paper"].gradient_images(320) == 288  # nothing is learnt from the last block
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"learners": ()},
+        {"first_block": 0},
+        {"growth": 0.5},
+        {"price": "labels"},
+        {"learners": (LearnerSpec("static"),) * 2},
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(fields):
+    with pytest.raises(UsageError):
+        dataclasses.replace(PROTOCOLS["paper"], **fields)
+
+
+def test_unknown_protocol_names_the_real_ones():
+    with pytest.raises(UsageError, match="standard"):
+        resolve_protocol("standart")
+
+
+def test_seed_is_part_of_the_protocol():
+    assert resolve_protocol("paper", 3).seed == 3
