@@ -18,7 +18,7 @@ SPENT_NATS = 1e-9  # a loss below this is round-off: Adam would turn it into who
 
 
 def kl_nats(teacher_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
-    """Return the Kullback-Leibler divergence KL(q ‖ p) of each row, in nats.
+    """Return the Kullback-Leibler divergence KL(q ‖ p) of each row, in nats; round-off below 0 counts as 0.
 
     Args:
         teacher_log_probs: log q, ``[..., C]``; a class with log q = -inf contributes nothing.
@@ -26,7 +26,7 @@ def kl_nats(teacher_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
     """
     teacher_probs = teacher_log_probs.exp()
     terms = teacher_probs * (teacher_log_probs - student_log_probs)
-    return torch.where(teacher_probs > 0, terms, torch.zeros((), dtype=terms.dtype)).sum(-1)
+    return torch.where(teacher_probs > 0, terms, 0.0).sum(-1).clamp_min(0.0)
 
 
 class Logits(Protocol):
@@ -56,7 +56,7 @@ class Targets:
 
     def soft(self, index: slice | NDArray[np.integer]) -> Tensor:
         """Return the teacher's log-probabilities, ``[n, C]`` in float64."""
-        logits = torch.from_numpy(np.asarray(self._logits[index], dtype=np.float64))
+        logits = torch.from_numpy(np.array(self._logits[index], dtype=np.float64))
         return torch.log_softmax(logits, dim=-1)
 
     def shown(self, index: slice | NDArray[np.integer]) -> Tensor:
@@ -88,7 +88,7 @@ class PricedTargets:
 def draw_labels(logits: NDArray[np.floating], seed: int) -> Tensor:
     """Draw y_i ~ softmax(logits_i) for each of ``[k, C]`` logits; return ``[k]`` integers."""
     uniform = torch.from_numpy(np.random.default_rng([seed, 1]).random(len(logits)))
-    probs = torch.softmax(torch.from_numpy(np.asarray(logits, dtype=np.float64)), dim=-1)
+    probs = torch.softmax(torch.from_numpy(np.array(logits, dtype=np.float64)), dim=-1)
     cumulative = probs.cumsum(-1)
     drawn = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)
     return drawn.squeeze(-1).clamp_(max=logits.shape[1] - 1)

@@ -48,7 +48,7 @@ class Static:
 
     def predict(self, start: int, end: int) -> Tensor:
         """Return the start's log-probabilities, ``[n, C]``."""
-        return log_softmax64(torch.from_numpy(np.asarray(self.logits[start:end])))
+        return log_softmax64(torch.from_numpy(np.array(self.logits[start:end])))
 
     def learn(self, start: int, end: int, priced: PricedTargets) -> int:
         """Learn nothing."""
@@ -126,7 +126,7 @@ class _Gradient:
         if self.steps:
             logits = self._predict_logits(slice(start, end))
         else:
-            logits = torch.from_numpy(np.asarray(self.initial[start:end]))
+            logits = torch.from_numpy(np.array(self.initial[start:end]))
         self._newest = log_softmax64(logits)
         return self._newest
 
@@ -199,11 +199,12 @@ class Head(_Gradient):
         super().__init__(linear, spec, protocol, initial)
 
     def _parameter_groups(self) -> list[dict]:
-        return [{"params": list(self.network.parameters())}]
+        """One group; a step moves a logit by about the rate, however many features there are."""
+        return [{"params": list(self.network.parameters()), "lr": self.spec.lr / self.features.shape[1]}]
 
     def _logits(self, network: nn.Module, index: slice | NDArray[np.integer]) -> Tensor:
-        features = torch.from_numpy(np.asarray(self.features[index], dtype=np.float64)) / self.scale
-        return torch.from_numpy(np.asarray(self.initial[index], dtype=np.float64)) + network(features)
+        features = torch.from_numpy(np.array(self.features[index], dtype=np.float64)) / self.scale
+        return torch.from_numpy(np.array(self.initial[index], dtype=np.float64)) + network(features)
 
     def _train_logits(self, index: NDArray[np.integer]) -> Tensor:
         return self._logits(self.network, index)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate.utils import tqdm
+from accelerate.utils import find_executable_batch_size, tqdm
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hf_infodist.errors import UnfitError
+from hf_infodist.errors import ResourceError, UnfitError
 from hf_infodist.heads import logits_and_features
 from hf_infodist.images import Images
 from hf_infodist.models import Classifier, Preprocessing
@@ -113,6 +113,7 @@ def compute_outputs(
 
     Raises:
         UnfitError: If an image cannot be decoded or the model's output is not finite.
+        ResourceError: If memory does not suffice for one image at a time.
     """
     folder = (home or infodist_home()) / "outputs"
     preprocessing = classifier.preprocessing
@@ -134,7 +135,7 @@ def compute_outputs(
     outputs_folder = folder / key
     if not outputs_folder.exists():
         with _new_folder(outputs_folder) as new:
-            _write_outputs(new, classifier, images, pixels, device, chunk, show("running", len(images)))
+            _write_within_memory(new, classifier, images, pixels, device, chunk, show("running", len(images)))
     logits, features = (np.load(outputs_folder / f"{n}.npy", mmap_mode="r") for n in ("logits", "features"))
     return Outputs(pixels, logits, features, key)
 
@@ -192,6 +193,32 @@ def _write_as(
                 image = steps.round().to(torch.uint8)
             pixels[row] = image.numpy()
     return True
+
+
+def _write_within_memory(
+    folder: Path,
+    classifier: Classifier,
+    images: Images,
+    pixels: Pixels,
+    device: torch.device | str,
+    chunk: int,
+    show: Callable,
+) -> None:
+    """Write the outputs in chunks as large as memory allows."""
+
+    def write(batch_size: int) -> None:
+        _write_outputs(folder, classifier, images, pixels, device, batch_size, show)
+
+    try:
+        find_executable_batch_size(write, starting_batch_size=chunk)()
+    except RuntimeError as error:
+        if "No executable batch size" not in str(error):
+            raise
+        raise ResourceError(
+            f"{classifier.id} does not fit into the memory of {device}",
+            f"it ran out of memory on one image of {images.id}",
+            "use a smaller model or a device with more memory",
+        ) from error
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ class LearnerSpec:
     Attributes:
         kind: ``uniform`` and ``static`` never learn; ``head`` learns a linear correction on frozen penultimate
             features; ``finetuned`` trains every weight.
-        lr: Adam's learning rate, relative to the scale of each weight (see `learners.parameter_units`).
+        lr: Adam's learning rate. Of ``finetuned``, relative to the scale of each weight (`learners.parameter_units`);
+            of ``head``, about how far a step moves a logit.
         batchnorm: ``frozen`` keeps running statistics as they are and lets only the affine parameters learn;
             ``adapting`` uses and updates batch statistics while training.
         prior: Share of the prior mass, before normalising over all learners.
@@ -114,6 +115,7 @@ class CodingProtocol:
 
 
 _FINE_TUNED = LearnerSpec("finetuned", 1e-3)
+_HEADS = (LearnerSpec("static"), *(LearnerSpec("head", lr) for lr in (0.1, 0.3, 1.0, 3.0)))
 _STANDARD = CodingProtocol("standard", (_FINE_TUNED,), replay=7, averaging=True)
 
 PROTOCOLS: dict[str, CodingProtocol] = {
@@ -121,7 +123,7 @@ PROTOCOLS: dict[str, CodingProtocol] = {
     for protocol in (
         _STANDARD,
         CodingProtocol("paper", (LearnerSpec("finetuned", 2e-3, "adapting"),)),
-        replace(_STANDARD, name="probe", learners=(LearnerSpec("head", 1e-2),)),
+        replace(_STANDARD, name="probe", learners=_HEADS, switching=True),
         CodingProtocol("blockwise", (_FINE_TUNED,), growth=2.0, passes=10, anneal=True, restart=True),
         replace(_STANDARD, name="sampled", targets="labels", price="labels"),
     )

@@ -1,10 +1,10 @@
 """The trainer: one student taught by one teacher, on the device and in the precision that Accelerate owns."""
 
-import logging
 from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils.memory import should_reduce_batch_size
 
 from hf_infodist.coding import Codelength, Learner, Targets, draw_labels, kl_nats, prequential
 from hf_infodist.errors import ResourceError, UnfitError
@@ -14,8 +14,6 @@ from hf_infodist.mixture import Mixture
 from hf_infodist.models import Classifier
 from hf_infodist.outputs import Outputs, StartLogits
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
-
-logger = logging.getLogger(__name__)
 
 
 def make_accelerator() -> Accelerator:
@@ -72,9 +70,11 @@ def train_codelength(
             epsilon=protocol.epsilon,
             on_block=on_block,
         )
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
         raise ResourceError(
-            f"{student.id}: the device ran out of memory while it was trained in batches of {protocol.batch}",
+            f"{accelerator.device} ran out of memory while {student.id} was trained in batches of {protocol.batch}",
             str(error).splitlines()[0],
             "use --protocol probe, which trains only heads, or a device with more memory",
         ) from error

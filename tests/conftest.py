@@ -14,8 +14,3 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setenv("INFODIST_HOME", str(tmp_path / "store"))
     return tmp_path / "store"
 
-
-def need(present, reason):
-    """Skip on a machine that lacks an optional part; fail in CI, which has to have it."""
-    if not present:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from networks import SmallNet, noise_images, transform
 
-from hf_infodist.errors import UnfitError
+from hf_infodist.errors import ResourceError, UnfitError
 from hf_infodist.images import load_images
 from hf_infodist.models import load_classifier
 from hf_infodist.outputs import StartLogits, compute_outputs
@@ -97,8 +97,8 @@ def test_images_of_several_sizes_are_refused():
 
 
 def test_of_two_writers_one_wins_and_both_are_served(images):
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(compute_outputs(small(), images))) for _ in range(2)]
+    results, models = [], [small(), small()]
+    threads = [threading.Thread(target=lambda m=m: results.append(compute_outputs(m, images))) for m in models]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -112,6 +112,29 @@ def test_an_interrupted_write_leaves_nothing_behind(images, store):
         patch.setattr(type(images), "__getitem__", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
         compute_outputs(broken, images)
     assert not list((store / "outputs").iterdir())
+
+
+class Hungry(SmallNet):
+    """A network that cannot take many images at once."""
+
+    most = 5
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate too much")
+        return super().forward(x)
+
+
+def test_too_large_a_chunk_shrinks_until_it_fits(images):
+    outputs = compute_outputs(small(Hungry()), images, chunk=64)
+    assert np.allclose(outputs.logits, compute_outputs(small(), images).logits, rtol=1e-9)
+
+
+def test_a_model_that_never_fits_is_a_resource_error(images):
+    classifier = small(Hungry())
+    classifier.network.module.most = 0
+    with pytest.raises(ResourceError, match="memory"):
+        compute_outputs(classifier, images)
 
 
 def test_start_logits_follow_rows():

@@ -1,0 +1,82 @@
+"""Real checkpoints on real images, through the command line, and what their distances must satisfy."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from realdata import build_or_skip
+
+ROOT = Path(__file__).parent.parent
+INFODIST = Path(sys.executable).parent / "infodist"
+
+
+def compare(a, b, images, *options):
+    command = [INFODIST, "compare", a, b, "--images", images, "--json", *options]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def nats(*words):
+    return compare(*words)["distance"]["nats"]
+
+
+def test_demo_runs_offline_and_says_what_the_number_means():
+    done = subprocess.run([INFODIST, "demo"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "demo:cnn given demo:vit" in done.stdout and "bits to know what" in done.stdout
+
+
+def test_python_of_the_readme_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    namespace = {}
+    exec(compile(code, "README.md", "exec"), namespace)
+    assert namespace["result"].nats > 0 and "distance" in capsys.readouterr().out
+
+
+def test_files_of_the_readme_are_the_files_of_the_package():
+    listed = set(re.findall(r"^  (\w+(?:\.py|/)) ", (ROOT / "README.md").read_text(), re.M))
+    present = {p.name + "/" * p.is_dir() for p in (ROOT / "hf_infodist").iterdir() if not p.name.startswith("__")}
+    assert listed == present
+
+
+def test_a_dead_hub_is_told_from_a_typo(tmp_path):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    command = [str(INFODIST), "compare", "acme/nothing", "demo:cnn", "-i", "digits"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and "offline" in done.stderr
+
+
+@pytest.mark.slow
+def test_one_task_learnt_twice_is_nearer_than_another_task_and_a_fresh_network_is_farthest():
+    first, second, a, b, images = map(
+        build_or_skip, ("fashion-all-0", "fashion-all-1", "fashion-a", "fashion-b", "fashion-test.parquet")
+    )
+    same_task = nats(first, second, images, "-k", "1000")
+    other_task = nats(a, b, images, "-k", "1000")
+    fresh = nats(first, f"random:{first}", images, "-k", "1000")
+    assert 0 < same_task < other_task < fresh
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["standard", "paper", "blockwise", "probe", "sampled"])
+def test_learning_the_other_half_of_the_classes_beats_knowing_nothing(protocol):
+    a, b, images = map(build_or_skip, ("fashion-a", "fashion-b", "fashion-test.parquet"))
+    result = compare(a, b, images, "-k", "1000", "-p", protocol)
+    for direction in ("a_given_b", "b_given_a"):
+        assert result[direction]["nats"] < 0.75 * result[direction]["static_nats"]
+
+
+@pytest.mark.slow
+def test_imagenet_checkpoints_know_each_other_on_photographs():
+    lite0, lite1, lite2, photos = map(build_or_skip, ("lite0", "lite1", "lite2", "photos.parquet"))
+    known = compare(lite0, lite1, photos, "-k", "128", "-p", "probe")
+    assert known["model_a"]["num_classes"] == 1000 and known["images"]["k"] == 128
+    assert known["distance"]["nats"] < compare(lite0, f"random:{lite1}", photos, "-k", "128", "-p", "probe")[
+        "distance"
+    ]["nats"]
+    assert nats(lite2, lite2, photos, "-k", "128", "-p", "standard") == 0.0
