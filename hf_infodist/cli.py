@@ -1,5 +1,7 @@
 """The command line: parse, call, show. The only module that prints."""
 
+import contextlib
+import ctypes
 import json
 import os
 import sys
@@ -27,6 +29,8 @@ app = typer.Typer(
     "Exit codes: 0 done; 2 usage; 3 not found or offline; 4 inputs that do not fit; 5 out of memory or time. "
     "Add --debug to any command to see a traceback.",
 )
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 MODEL = "org/name[@revision], timm:NAME, torchvision:NAME[@WEIGHTS], a folder, random:NAME, demo:cnn or demo:vit"
 
@@ -228,6 +232,7 @@ def main(argv: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     _set_environment()
+    _keep_freed_memory()
     run: Callable[..., Any] = typer.main.get_command(app)
     try:
         run([word for word in words if word != "--debug"], prog_name="infodist")
@@ -257,6 +262,17 @@ def _set_environment() -> None:
         "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait slow small networks down by tens
     }.items():
         os.environ.setdefault(name, value)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse the memory of large tensors instead of returning it to the kernel after each layer.
+
+    Fresh pages are dear: on two cores EfficientNet-Lite0 at 224 pixels runs 2 to 3 times as fast with this.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 if __name__ == "__main__":

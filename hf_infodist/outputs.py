@@ -1,6 +1,7 @@
 """Classifier × images → pixels, logits and penultimate features, computed once and memory-mapped."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -209,8 +210,9 @@ def _write_within_memory(
     def write(batch_size: int) -> None:
         _write_outputs(folder, classifier, images, pixels, device, batch_size, show)
 
+    halves = (chunk >> i for i in itertools.count(1))
     try:
-        find_executable_batch_size(write, starting_batch_size=chunk)()
+        find_executable_batch_size(write, chunk, lambda: next(halves))()
     except RuntimeError as error:
         if "No executable batch size" not in str(error):
             raise

@@ -13,4 +13,3 @@ def store(tmp_path, monkeypatch):
     """Keep results, caches and their side effects out of the user's folders."""
     monkeypatch.setenv("INFODIST_HOME", str(tmp_path / "store"))
     return tmp_path / "store"
-

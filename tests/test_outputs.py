@@ -125,7 +125,7 @@ class Hungry(SmallNet):
         return super().forward(x)
 
 
-def test_too_large_a_chunk_shrinks_until_it_fits(images):
+def test_too_large_a_chunk_is_halved_until_it_fits(images):
     outputs = compute_outputs(small(Hungry()), images, chunk=64)
     assert np.allclose(outputs.logits, compute_outputs(small(), images).logits, rtol=1e-9)
 
