@@ -44,7 +44,9 @@ SplitOption = Annotated[str | None, typer.Option("--split", help="split of the d
 ColumnOption = Annotated[str | None, typer.Option("--column", help="image column of the dataset")]
 KOption = Annotated[int | None, typer.Option("-k", help="number of images [default: all, at most 10000]")]
 SeedOption = Annotated[int, typer.Option("--seed", help="order of the images, and every draw of the protocol")]
-ProtocolOption = Annotated[str, typer.Option("--protocol", "-p", help="standard, paper, probe, blockwise or sampled")]
+ProtocolOption = Annotated[
+    str, typer.Option("--protocol", "-p", help="standard, quick, probe, single, paper, blockwise or sampled")
+]
 StreamingOption = Annotated[bool, typer.Option("--streaming", help="read the dataset as a stream")]
 LimitOption = Annotated[float | None, typer.Option("--time-limit", help="give up (exit code 5) after so many minutes")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print exactly one JSON object on standard output")]
@@ -78,7 +80,7 @@ def compare(
 @app.command()
 def demo(as_json: JsonOption = False, output: OutputOption = None) -> None:
     """Compare the two embedded checkpoints on handwritten digits; works offline, takes under a minute."""
-    result = _compare("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="standard", time_limit=None)
+    result = _compare("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="quick", time_limit=None)
     _show(result.to_dict(), f"{result}\n\n{result.explain()}", as_json, output)
 
 

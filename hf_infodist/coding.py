@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_infodist.mixture import Mixture
+from hf_infodist.protocol import halved
 
 SPENT_NATS = 1e-9  # a loss below this is round-off: Adam would turn it into whole steps
 
@@ -98,6 +99,7 @@ class Learner(Protocol):
     """Predicts images, and learns from those already priced."""
 
     name: str
+    costs_gradients: bool  # of a network: worth stopping once it has fallen behind
 
     def predict(self, start: int, end: int) -> Tensor:
         """Return log-probabilities for images ``[start, end)``, ``[end - start, C]`` in float64."""
@@ -110,10 +112,14 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class LearnerRecord:
-    """What one learner would have cost alone, and the weight the mixture gave it in the end."""
+    """What one learner would have cost alone, and the weight the mixture gave it in the end.
+
+    A learner that was dropped has weight 0, and priced only the first ``images``.
+    """
 
     name: str
     nats: float
+    images: int
     weight: float
     gradient_images: int
 
@@ -192,6 +198,8 @@ def prequential(
     price: Literal["kl", "labels"] = "kl",
     static_nats: float = math.nan,
     epsilon: float = 0.0,
+    survivors: int | None = None,
+    trial: int = 128,
     on_block: Callable[[int, float], None] | None = None,
 ) -> Codelength:
     """Price every image with every learner before any of them learns from it.
@@ -206,6 +214,9 @@ def prequential(
         price: What an image costs.
         static_nats: Recorded with the result.
         epsilon: Recorded with the result.
+        survivors: After ``trial`` images, and each time they have doubled again, the worse half of the learners that
+            cost gradients stops, down to this many; None keeps all. Judged by the last half of the priced images.
+        trial: See ``survivors``.
         on_block: Called after each block with the images priced and the nats so far.
 
     Raises:
@@ -214,32 +225,50 @@ def prequential(
     started = time.perf_counter()
     image_nats = np.zeros(targets.num_images)
     learner_nats = np.zeros((len(learners), targets.num_images))
-    gradient_images = [0] * len(learners)
-    block_ends = []
+    gradient_images, images_priced = [0] * len(learners), [0] * len(learners)
+    active, next_trial, block_ends = list(range(len(learners))), trial, []
     for start, end in blocks:
         soft, shown = targets.soft(slice(start, end)), targets.shown(slice(start, end))
-        log_probs = torch.stack([learner.predict(start, end) for learner in learners])  # [J, n, C]
+        log_probs = torch.stack([learners[j].predict(start, end) for j in active])  # [active, n, C]
         mixed = mixture.code(log_probs, kl_nats(shown, log_probs))
         image_nats[start:end] = _price(soft, shown, mixed, price)
-        learner_nats[:, start:end] = _price(soft, shown, log_probs, price)
+        learner_nats[active, start:end] = _price(soft, shown, log_probs, price)
         block_ends.append(end)
         if not np.isfinite(image_nats[start:end]).all():
             raise FloatingPointError(f"its predictions of images {start} to {end} are not finite")
+        for j in active:
+            images_priced[j] = end
+        if survivors is not None and end >= next_trial:
+            recent_nats = learner_nats[active, end // 2 : end].sum(1)
+            kept = _better_half([learners[j] for j in active], recent_nats, survivors)
+            mixture.keep(kept)
+            active, next_trial = [active[i] for i in kept], 2 * end
         if end < targets.num_images:
-            for j, learner in enumerate(learners):
-                gradient_images[j] += learner.learn(start, end, PricedTargets(targets, end))
+            for j in active:
+                gradient_images[j] += learners[j].learn(start, end, PricedTargets(targets, end))
         if on_block:
             on_block(end, math.fsum(image_nats[:end]))
-    weights = mixture.log_weights.exp().tolist()
-    records = zip(learners, learner_nats, weights, gradient_images, strict=True)
+    weights = dict(zip(active, mixture.log_weights.exp().tolist(), strict=True))
     return Codelength(
         image_nats=image_nats,
         static_nats=static_nats,
-        learners=tuple(LearnerRecord(j.name, math.fsum(nats), w, n) for j, nats, w, n in records),
+        learners=tuple(
+            LearnerRecord(
+                learner.name, math.fsum(learner_nats[j]), images_priced[j], weights.get(j, 0.0), gradient_images[j]
+            )
+            for j, learner in enumerate(learners)
+        ),
         block_ends=tuple(block_ends),
         epsilon=epsilon,
         seconds=time.perf_counter() - started,
     )
+
+
+def _better_half(learners: Sequence[Learner], recent_nats: NDArray[np.float64], survivors: int) -> list[int]:
+    """Return which learners go on: all that cost no gradients, and the better half of the others."""
+    costly = [j for j, learner in enumerate(learners) if learner.costs_gradients]
+    best = sorted(costly, key=lambda j: recent_nats[j])[: halved(len(costly), survivors)]
+    return [j for j in range(len(learners)) if j not in costly or j in best]
 
 
 def _price(soft: Tensor, shown: Tensor, log_probs: Tensor, price: str) -> NDArray[np.float64]:

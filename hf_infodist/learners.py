@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import skip_init
 
 from hf_infodist.coding import SPENT_NATS, Logits, PricedTargets, kl_nats
 from hf_infodist.outputs import Pixels
@@ -20,6 +21,7 @@ class Uniform:
     """Predicts every class alike: at most ln C nats an image."""
 
     name = "uniform"
+    costs_gradients = False
 
     def __init__(self, num_classes: int):
         self.log_prob = -math.log(num_classes)
@@ -42,6 +44,7 @@ class Static:
     """
 
     name = "static"
+    costs_gradients = False
 
     def __init__(self, logits: Logits):
         self.logits = logits
@@ -102,6 +105,8 @@ class _Average:
 class _Gradient:
     """What the learners trained by Adam share: schedule, steps, averaging, restart."""
 
+    costs_gradients = True
+
     def __init__(self, network: nn.Module, spec: LearnerSpec, protocol: CodingProtocol, initial: Logits):
         self.name = spec.name
         self.spec, self.protocol = spec, protocol
@@ -142,7 +147,7 @@ class _Gradient:
         for index, factor in self.schedule.steps(start, end):
             self._step(index, priced[index], factor)
             images += len(index)
-        return images
+        return images if self.costs_gradients else 0
 
     def _step(self, index: NDArray[np.integer], targets: Tensor, factor: float) -> None:
         logits = self._train_logits(index)
@@ -194,7 +199,7 @@ class Head(_Gradient):
         protocol: CodingProtocol,
     ):
         self.features, self.scale = features, _feature_rms(features)
-        linear = nn.Linear(features.shape[1], initial.shape[1], dtype=torch.float64)
+        linear = skip_init(nn.Linear, features.shape[1], initial.shape[1], dtype=torch.float64)  # draws no numbers
         nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)
         super().__init__(linear, spec, protocol, initial)
 

@@ -40,6 +40,11 @@ class Mixture:
         agreed = (log_probs == log_probs[0]).all(dim=0)  # kept to the bit, so that identity costs exactly nothing
         return torch.where(agreed, log_probs[0], mixed)
 
+    def keep(self, kept: list[int]) -> None:
+        """Go on with some of the learners; the weight of the others is shared out in proportion."""
+        self.log_prior = torch.log_softmax(self.log_prior[kept], dim=0)
+        self.log_weights = torch.log_softmax(self.log_weights[kept], dim=0)
+
     def _advance(self, losses: Tensor) -> Tensor:
         moments = []
         for loss in losses.T:

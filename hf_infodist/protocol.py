@@ -7,6 +7,11 @@ from typing import Any, Literal
 from hf_infodist.errors import UsageError
 
 
+def halved(learners: int, survivors: int) -> int:
+    """Return how many of some learners go on after a trial."""
+    return min(learners, max(survivors, -(-learners // 2)))
+
+
 @dataclass(frozen=True)
 class LearnerSpec:
     """How one learner predicts and trains.
@@ -53,6 +58,9 @@ class CodingProtocol:
         targets: What a student is shown: the teacher's soft outputs, or labels drawn from them.
         price: What an image costs: KL(teacher ‖ prediction), or the surprise at the drawn label less the teacher's.
         switching: Allow the mixture to change its favourite as images come (fixed share).
+        survivors: After ``trial`` images, and each time they have doubled again, the worse half of the fine-tuned
+            learners stops, down to this many (successive halving); None keeps all.
+        trial: Images before the first halving.
         epsilon: Nats per image at which the last images count as converged, equation (4) of the paper.
         seed: Seed of replay draws, shuffles and drawn labels.
     """
@@ -70,6 +78,8 @@ class CodingProtocol:
     targets: Literal["soft", "labels"] = "soft"
     price: Literal["kl", "labels"] = "kl"
     switching: bool = False
+    survivors: int | None = None
+    trial: int = 128
     epsilon: float = 0.05
     seed: int = 0
 
@@ -80,6 +90,7 @@ class CodingProtocol:
         self._require(len(set(names)) == len(names), "learners", "two learners are the same")
         self._require(self.first_block >= 1 and self.batch >= 1, "first_block/batch", "blocks and batches hold images")
         self._require(self.growth >= 1, "growth", "blocks cannot shrink below the past")
+        self._require(self.survivors is None or self.survivors >= 1, "survivors", "the best learner has to go on")
         self._require(self.price == "kl" or self.targets == "labels", "price", "labels are priced only where drawn")
 
     def _require(self, holds: bool, field: str, why: str) -> None:
@@ -94,9 +105,14 @@ class CodingProtocol:
             start, end = end, min(k, max(end + self.first_block, round(end * self.growth)))
 
     def gradient_images(self, k: int) -> int:
-        """Images passed through all fine-tuned learners' gradients while ``k`` images are priced."""
-        learners = sum(learner.kind == "finetuned" for learner in self.learners)
-        return learners * sum(self._block_gradient_images(start, end) for start, end in self.blocks(k) if end < k)
+        """Images passed through the gradients of all fine-tuned learners while ``k`` images are priced."""
+        learners, next_trial, images = sum(learner.kind == "finetuned" for learner in self.learners), self.trial, 0
+        for start, end in self.blocks(k):
+            if self.survivors is not None and end >= next_trial:
+                learners, next_trial = halved(learners, self.survivors), 2 * end
+            if end < k:
+                images += learners * self._block_gradient_images(start, end)
+        return images
 
     def _block_gradient_images(self, start: int, end: int) -> int:
         if self.passes:
@@ -114,17 +130,33 @@ class CodingProtocol:
         return cls(**{**fields, "learners": learners})
 
 
-_FINE_TUNED = LearnerSpec("finetuned", 1e-3)
-_HEADS = (LearnerSpec("static"), *(LearnerSpec("head", lr) for lr in (0.1, 0.3, 1.0, 3.0)))
-_STANDARD = CodingProtocol("standard", (_FINE_TUNED,), replay=7, averaging=True)
+_FREE = (  # learners that cost no gradients; uniform is so unlikely that comparing a model with itself costs nothing
+    LearnerSpec("uniform", prior=1e-3),
+    LearnerSpec("static"),
+    *(LearnerSpec("head", lr) for lr in (0.1, 0.3, 1.0, 3.0)),
+)
+_FINE_TUNED = (
+    LearnerSpec("finetuned", 3e-4),
+    LearnerSpec("finetuned", 1e-3),
+    LearnerSpec("finetuned", 3e-3),
+    LearnerSpec("finetuned", 3e-3, "adapting"),
+    LearnerSpec("finetuned", 1e-2, "adapting"),
+)
+_SINGLE = CodingProtocol("single", (LearnerSpec("finetuned", 1e-3),), replay=7, averaging=True)
+_CYCLES = CodingProtocol("cycles", _FREE, growth=1.5, passes=4, anneal=True, switching=True)
+_STANDARD = replace(_CYCLES, name="standard", learners=_FREE + _FINE_TUNED, survivors=2)
 
 PROTOCOLS: dict[str, CodingProtocol] = {
     protocol.name: protocol
     for protocol in (
         _STANDARD,
+        replace(_CYCLES, name="quick", learners=_FREE + _FINE_TUNED[::2], survivors=1, trial=64, growth=1.6, passes=3),
+        replace(_CYCLES, name="probe", passes=6),
+        _SINGLE,
         CodingProtocol("paper", (LearnerSpec("finetuned", 2e-3, "adapting"),)),
-        replace(_STANDARD, name="probe", learners=_HEADS, switching=True),
-        CodingProtocol("blockwise", (_FINE_TUNED,), growth=2.0, passes=10, anneal=True, restart=True),
+        CodingProtocol(
+            "blockwise", (LearnerSpec("finetuned", 1e-3),), growth=2.0, passes=10, anneal=True, restart=True
+        ),
         replace(_STANDARD, name="sampled", targets="labels", price="labels"),
     )
 }

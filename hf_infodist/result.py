@@ -160,5 +160,5 @@ def _direction(codelength: Codelength) -> dict[str, Any]:
         "static_nats": codelength.static_nats,
         "stderr_nats": codelength.stderr_nats,
         "curve": [list(point) for point in codelength.curve()],
-        "learners": [{"name": j.name, "nats": j.nats, "weight": j.weight} for j in codelength.learners],
+        "learners": [vars(learner).copy() for learner in codelength.learners],
     }

@@ -68,6 +68,8 @@ def train_codelength(
             price=protocol.price,
             static_nats=_static_nats(targets, start),
             epsilon=protocol.epsilon,
+            survivors=protocol.survivors,
+            trial=protocol.trial,
             on_block=on_block,
         )
     except RuntimeError as error:

@@ -6,6 +6,7 @@ import pytest
 
 for name in ("HF_HUB_OFFLINE", "HF_EVALUATE_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ.setdefault(name, "1")  # before any library reads it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks lose more by sharing their work than they gain
 
 
 @pytest.fixture(autouse=True)

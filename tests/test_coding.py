@@ -17,6 +17,7 @@ class Laplace:
     """Predicts each class by its count so far plus one."""
 
     name = "laplace"
+    costs_gradients = False
 
     def __init__(self, num_classes):
         self.counts = torch.ones(num_classes, dtype=torch.float64)
@@ -160,8 +161,48 @@ def test_a_prediction_that_is_not_finite_is_an_error():
         code([Broken(7)], random_logits(), protocol().blocks(200))
 
 
+class Costly(Static):
+    """A learner that would cost gradients."""
+
+    costs_gradients = True
+
+    def __init__(self, logits, name):
+        super().__init__(logits)
+        self.name, self.learnt = name, 0
+
+    def learn(self, start, end, priced):
+        self.learnt = end
+        return end - start
+
+
+def test_the_worse_half_stops_for_good_and_learners_that_cost_nothing_stay():
+    teacher = random_logits(400)
+    noise = np.random.default_rng(9).normal(0, 1, teacher.shape)
+    learners = [Costly(teacher + scale * noise, str(scale)) for scale in (2.0, 0.1, 3.0, 0.2)] + [Uniform(7)]
+    mixture = Mixture([1.0] * 5, True)
+    result = prequential(learners, Targets(teacher), protocol().blocks(400), mixture=mixture, survivors=1, trial=64)
+    assert [learner.images for learner in result.learners] == [64, 400, 64, 128, 400]
+    assert [learner.learnt for learner in learners[:4]] == [32, 384, 32, 96]
+    assert [learner.weight == 0 for learner in result.learners] == [True, False, True, True, False]
+    assert sum(learner.weight for learner in result.learners) == pytest.approx(1)
+    assert result.gradient_images == 32 + 384 + 32 + 96
+    assert result.nats <= result.learners[1].nats + math.log(5) + 2 * math.log(400)
+
+
+def test_halving_looks_only_at_priced_images():
+    teacher = random_logits(400)
+    late = teacher.copy()
+    late[64:] += 5 * np.random.default_rng(1).normal(0, 1, late[64:].shape)  # breaks just after the first trial
+    other = teacher + 0.1 * np.random.default_rng(2).normal(0, 1, late.shape)
+    learners = [Costly(late, "late"), Costly(other, "other")]
+    result = prequential(
+        learners, Targets(teacher), protocol().blocks(400), mixture=Mixture([1, 1]), survivors=1, trial=64
+    )
+    assert [learner.images for learner in result.learners] == [400, 64]  # too late to regret
+
+
 def record(image_nats, block_ends, epsilon=0.05):
-    learner = LearnerRecord("one", float(np.sum(image_nats)), 1.0, 0)
+    learner = LearnerRecord("one", float(np.sum(image_nats)), len(image_nats), 1.0, 0)
     return Codelength(np.asarray(image_nats, float), 9.0, (learner,), block_ends, epsilon, 1.0)
 
 

@@ -17,7 +17,7 @@ SOFT = [name for name, protocol in PROTOCOLS.items() if protocol.targets == "sof
 
 @pytest.fixture(scope="module")
 def images():
-    return noise_images()
+    return noise_images(160)  # more than the first trial of the learners
 
 
 def classifier(net, labels=None):
@@ -31,11 +31,10 @@ def nats(a, b, images, protocol, **options):
 @pytest.mark.parametrize("batchnorm", [False, True])
 @pytest.mark.parametrize("name", SOFT)
 def test_identity_costs_nothing(images, name, batchnorm):
-    net = SmallNet(batchnorm=batchnorm, dtype=torch.float32)
-    result = information_distance(
-        classifier(net), classifier(SmallNet(batchnorm=batchnorm, dtype=torch.float32)), images, protocol=name
-    )
-    assert result.nats == 0.0
+    nets = [SmallNet(batchnorm=batchnorm, dtype=torch.float32) for _ in range(2)]
+    distance = information_distance(*map(classifier, nets), images, protocol=name).nats
+    alone = len(PROTOCOLS[name].learners) == 1  # else the uniform learner has a little weight
+    assert distance == 0.0 if alone else 0.0 <= distance < 1e-6
 
 
 @pytest.mark.parametrize("name", SOFT)
@@ -92,8 +91,8 @@ def test_same_seed_same_nats_and_another_order_another_number(images, name):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_size_of_evaluation_passes_does_not_change_the_number(images, name, tmp_path):
     a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
-    numbers = [codelength(b, a, images, protocol=name, chunk=c, home=tmp_path / str(c)).nats for c in (1, 7, 64)]
-    assert numbers == pytest.approx([numbers[0]] * 3, rel=1e-9)
+    numbers = [codelength(b, a, images, protocol=name, chunk=c, home=tmp_path / str(c)).nats for c in (3, 64)]
+    assert numbers == pytest.approx([numbers[0]] * 2, rel=1e-9)
 
 
 def test_global_random_state_neither_matters_nor_changes(images):

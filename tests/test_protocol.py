@@ -33,6 +33,13 @@ def test_blockwise_ends_double():
     assert [end for _, end in PROTOCOLS["blockwise"].blocks(1000)] == [32, 64, 128, 256, 512, 1000]
 
 
+@pytest.mark.parametrize("k", [1000, 2000, 2100, 3000, 5000, 5400, 6000, 10000])
+def test_presets_stay_within_their_budget_of_gradients(k):
+    assert PROTOCOLS["standard"].gradient_images(k) <= 25 * k
+    assert PROTOCOLS["quick"].gradient_images(k) <= 8 * k
+    assert PROTOCOLS["probe"].gradient_images(k) == 0
+
+
 def test_gradient_images_of_one_pass_are_the_images_learnt_from():
     assert PROTOCOLS["paper"].gradient_images(320) == 288  # nothing is learnt from the last block
 

@@ -42,7 +42,7 @@ def rates(classifier: Classifier, size: tuple[int, ...], images: int, rounds: in
     values = rng.integers(0, 256, (images, *size), dtype=np.uint8)
     pixels = Pixels(values, classifier.preprocessing.mean, classifier.preprocessing.std)
     teacher = rng.normal(0, 2, (images, classifier.num_classes)).astype(np.float32)
-    protocol, accelerator = PROTOCOLS["standard"], make_accelerator()
+    protocol, accelerator = PROTOCOLS["single"], make_accelerator()
     spec = replace(next(j for j in protocol.learners if j.kind == "finetuned"), lr=1e-4)
     network = classifier.student(classifier.num_classes, range(classifier.num_classes)).to(accelerator.device)
     learner = FineTuned(network, pixels, teacher, spec, protocol, autocast=accelerator.autocast)
