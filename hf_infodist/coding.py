@@ -109,6 +109,10 @@ class Learner(Protocol):
         """Learn from the new images ``[start, end)`` and any earlier one; return the gradient images spent."""
         ...
 
+    def stop(self) -> None:
+        """Free memory; the learner is not used again."""
+        ...
+
 
 @dataclass(frozen=True)
 class LearnerRecord:
@@ -242,6 +246,8 @@ def prequential(
             recent_nats = learner_nats[active, end // 2 : end].sum(1)
             kept = _better_half([learners[j] for j in active], recent_nats, survivors)
             mixture.keep(kept)
+            for j in {*active} - {active[i] for i in kept}:
+                learners[j].stop()
             active, next_trial = [active[i] for i in kept], 2 * end
         if end < targets.num_images:
             for j in active:

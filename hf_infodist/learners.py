@@ -15,13 +15,26 @@ from torch.nn.utils import skip_init
 from hf_infodist.coding import SPENT_NATS, Logits, PricedTargets, kl_nats
 from hf_infodist.outputs import Pixels
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
+from hf_infodist.units import parameter_units
 
 
-class Uniform:
+class _Fixed:
+    """What the learners that never learn share."""
+
+    costs_gradients = False
+
+    def learn(self, start: int, end: int, priced: PricedTargets) -> int:
+        """Learn nothing."""
+        return 0
+
+    def stop(self) -> None:
+        """Free nothing."""
+
+
+class Uniform(_Fixed):
     """Predicts every class alike: at most ln C nats an image."""
 
     name = "uniform"
-    costs_gradients = False
 
     def __init__(self, num_classes: int):
         self.log_prob = -math.log(num_classes)
@@ -31,12 +44,8 @@ class Uniform:
         """Return -ln C everywhere, ``[n, C]``."""
         return torch.full((end - start, self.num_classes), self.log_prob, dtype=torch.float64)
 
-    def learn(self, start: int, end: int, priced: PricedTargets) -> int:
-        """Learn nothing."""
-        return 0
 
-
-class Static:
+class Static(_Fixed):
     """Predicts what the student's start predicts, and never learns.
 
     Args:
@@ -44,7 +53,6 @@ class Static:
     """
 
     name = "static"
-    costs_gradients = False
 
     def __init__(self, logits: Logits):
         self.logits = logits
@@ -52,10 +60,6 @@ class Static:
     def predict(self, start: int, end: int) -> Tensor:
         """Return the start's log-probabilities, ``[n, C]``."""
         return log_softmax64(torch.from_numpy(np.array(self.logits[start:end])))
-
-    def learn(self, start: int, end: int, priced: PricedTargets) -> int:
-        """Learn nothing."""
-        return 0
 
 
 class Schedule:
@@ -148,6 +152,10 @@ class _Gradient:
             self._step(index, priced[index], factor)
             images += len(index)
         return images if self.costs_gradients else 0
+
+    def stop(self) -> None:
+        """Free the network, its average and the optimiser's state."""
+        del self.network, self.averaged, self.optimizer
 
     def _step(self, index: NDArray[np.integer], targets: Tensor, factor: float) -> None:
         logits = self._train_logits(index)
@@ -290,58 +298,3 @@ def _feature_rms(features: NDArray[np.floating], chunk: int = 4096) -> Tensor:
     )
     rms = torch.from_numpy(np.sqrt(squares / len(features)))
     return torch.where(rms > 0, rms, 1.0)
-
-
-def parameter_units(network: nn.Module, images: Tensor) -> dict[str, float]:
-    """Return the scale in which each parameter is trained.
-
-    Adam moves every weight by about its learning rate, however large the weight is, so a layer scaled by c with the
-    next scaled by 1/c would learn differently though the function is the same. In these units it learns the same. A
-    freshly initialised network has units of about 1.
-
-    Args:
-        network: The student at its start.
-        images: A few of the images to be coded, ``[n, 3, H, W]``.
-    """
-    inputs, outputs = _layer_rms(network, images)
-    units = {}
-    for module_name, module in network.named_modules():
-        for name, parameter in module.named_parameters(module_name, recurse=False):
-            own = _rms(parameter)
-            if name.endswith("bias"):
-                unit = outputs.get(module_name, 1.0)
-            elif parameter.ndim > 1 and name.endswith("weight"):
-                fan_in = parameter[0].numel()
-                unit = own * math.sqrt(3 * fan_in) or 1 / inputs.get(module_name, 1.0)
-            else:
-                unit = own
-            units[name] = unit or 1.0
-    return units
-
-
-def _layer_rms(network: nn.Module, images: Tensor) -> tuple[dict[str, float], dict[str, float]]:
-    inputs: dict[str, float] = {}
-    outputs: dict[str, float] = {}
-
-    def record(name: str) -> Callable:
-        def hook(module: nn.Module, args: tuple, output: Tensor) -> None:
-            if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
-                inputs[name], outputs[name] = _rms(args[0]) or 1.0, _rms(output)
-
-        return hook
-
-    leaves = [
-        (name, module) for name, module in network.named_modules() if next(module.parameters(False), None) is not None
-    ]
-    handles = [module.register_forward_hook(record(name)) for name, module in leaves]
-    try:
-        with torch.no_grad():
-            network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return inputs, outputs
-
-
-def _rms(values: Tensor) -> float:
-    return float(values.detach().double().square().mean().sqrt())

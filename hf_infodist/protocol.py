@@ -19,7 +19,7 @@ class LearnerSpec:
     Attributes:
         kind: ``uniform`` and ``static`` never learn; ``head`` learns a linear correction on frozen penultimate
             features; ``finetuned`` trains every weight.
-        lr: Adam's learning rate. Of ``finetuned``, relative to the scale of each weight (`learners.parameter_units`);
+        lr: Adam's learning rate. Of ``finetuned``, relative to the scale of each weight (`units.parameter_units`);
             of ``head``, about how far a step moves a logit.
         batchnorm: ``frozen`` keeps running statistics as they are and lets only the affine parameters learn;
             ``adapting`` uses and updates batch statistics while training.

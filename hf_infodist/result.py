@@ -98,7 +98,7 @@ class InformationDistance:
                 "nats": self.nats,
                 "bits": self.bits,
                 "nats_per_image": self.nats_per_image,
-                "stderr_nats": self.stderr_nats,
+                "stderr_nats": _or_none(self.stderr_nats),
             },
             "a_given_b": _direction(self.a_given_b),
             "b_given_a": _direction(self.b_given_a),
@@ -146,6 +146,11 @@ class InformationDistance:
         )
 
 
+def _or_none(value: float) -> float | None:
+    """Return None for what JSON cannot say: one image has no standard error."""
+    return None if math.isnan(value) else value
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
@@ -158,7 +163,7 @@ def _direction(codelength: Codelength) -> dict[str, Any]:
         "final_nats_per_image": codelength.final_nats_per_image,
         "converged": codelength.converged,
         "static_nats": codelength.static_nats,
-        "stderr_nats": codelength.stderr_nats,
+        "stderr_nats": _or_none(codelength.stderr_nats),
         "curve": [list(point) for point in codelength.curve()],
         "learners": [vars(learner).copy() for learner in codelength.learners],
     }

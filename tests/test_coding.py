@@ -29,6 +29,9 @@ class Laplace:
         self.counts += priced[slice(start, end)].exp().sum(0)
         return 0
 
+    def stop(self):
+        raise AssertionError("it costs no gradients")
+
 
 class Recorder(Uniform):
     """A uniform learner that records what it is asked and shown."""
@@ -168,11 +171,14 @@ class Costly(Static):
 
     def __init__(self, logits, name):
         super().__init__(logits)
-        self.name, self.learnt = name, 0
+        self.name, self.learnt, self.stopped = name, 0, False
 
     def learn(self, start, end, priced):
         self.learnt = end
         return end - start
+
+    def stop(self):
+        self.stopped = True
 
 
 def test_the_worse_half_stops_for_good_and_learners_that_cost_nothing_stay():
@@ -183,6 +189,7 @@ def test_the_worse_half_stops_for_good_and_learners_that_cost_nothing_stay():
     result = prequential(learners, Targets(teacher), protocol().blocks(400), mixture=mixture, survivors=1, trial=64)
     assert [learner.images for learner in result.learners] == [64, 400, 64, 128, 400]
     assert [learner.learnt for learner in learners[:4]] == [32, 384, 32, 96]
+    assert [learner.stopped for learner in learners[:4]] == [True, False, True, True]
     assert [learner.weight == 0 for learner in result.learners] == [True, False, True, True, False]
     assert sum(learner.weight for learner in result.learners) == pytest.approx(1)
     assert result.gradient_images == 32 + 384 + 32 + 96

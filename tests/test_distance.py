@@ -143,6 +143,12 @@ def test_result_is_json_with_the_promised_fields(images):
     assert fields["distance"]["bits"] == pytest.approx(fields["distance"]["nats"] / np.log(2))
 
 
+def test_a_single_image_has_a_price_and_no_error_bar(images):
+    result = information_distance(classifier(SmallNet()), classifier(SmallNet(seed=1)), images[:1])
+    assert result.nats > 0
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["distance"]["stderr_nats"] is None
+
+
 def test_learning_beats_standing_still(images):
     a, b = SmallNet(), SmallNet(seed=1)
     result = codelength(classifier(b), classifier(a), images * 3, protocol="standard")

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import SmallNet, noise_images, rescaled, transform
+from networks import SmallNet, noise_images, transform
 
 from hf_infodist.coding import PricedTargets, Targets
-from hf_infodist.learners import FineTuned, Head, Schedule, parameter_units
+from hf_infodist.learners import FineTuned, Head, Schedule
 from hf_infodist.outputs import Pixels
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 
@@ -101,25 +101,6 @@ def test_averaged_weights_lag_behind_and_predict(pixels):
     with torch.no_grad():
         expected = learner.averaged.network.eval()(pixels.batch(slice(64, 96), "cpu", torch.float64)).log_softmax(-1)
     assert torch.allclose(learner.predict(64, 96), expected)
-
-
-def test_units_are_about_one_for_a_fresh_network_and_follow_a_rescaling(pixels):
-    net, images = SmallNet(gain=1.0), pixels.batch(slice(0, 32), "cpu", torch.float64)
-    fresh, scaled = parameter_units(net, images), parameter_units(rescaled(net, 8.0), images)
-    assert all(0.5 < unit < 2 for name, unit in fresh.items() if name.endswith("weight"))
-    assert scaled["conv2.weight"] == pytest.approx(8 * fresh["conv2.weight"])
-    assert scaled["conv2.bias"] == pytest.approx(8 * fresh["conv2.bias"])
-    assert scaled["head.weight"] == pytest.approx(fresh["head.weight"] / 8)
-    assert scaled["head.bias"] == pytest.approx(fresh["head.bias"])
-
-
-def test_a_zero_head_gets_the_unit_of_what_it_sees(pixels):
-    net = SmallNet()
-    images = pixels.batch(slice(0, 32), "cpu", torch.float64)
-    with torch.no_grad():
-        net.head.weight.zero_(), net.head.bias.zero_()
-        seen = net.hidden(net.conv2(net.conv1(images).relu()).relu().mean((2, 3))).relu()
-    assert parameter_units(net, images)["head.weight"] == pytest.approx(1 / seen.square().mean().sqrt().item())
 
 
 def test_head_learner_finds_a_linear_teacher():
