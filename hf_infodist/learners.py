@@ -15,7 +15,7 @@ from torch.nn.utils import skip_init
 from hf_infodist.coding import SPENT_NATS, Logits, PricedTargets, kl_nats
 from hf_infodist.outputs import Pixels
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
-from hf_infodist.units import parameter_units
+from hf_infodist.units import parameter_units, with_mean_one
 
 
 class _Fixed:
@@ -256,6 +256,8 @@ class FineTuned(_Gradient):
         self.device, self.dtype = parameter.device, parameter.dtype
         network.eval().requires_grad_(True)
         self.units = parameter_units(network, self._images(slice(0, min(32, len(pixels)))))
+        if spec.step == "mean":
+            self.units = with_mean_one(self.units, network)
         self.norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
         super().__init__(network, spec, protocol, initial)
 

@@ -19,16 +19,19 @@ class LearnerSpec:
     Attributes:
         kind: ``uniform`` and ``static`` never learn; ``head`` learns a linear correction on frozen penultimate
             features; ``finetuned`` trains every weight.
-        lr: Adam's learning rate. Of ``finetuned``, relative to the scale of each weight (`units.parameter_units`);
-            of ``head``, about how far a step moves a logit.
+        lr: Adam's learning rate. Of ``finetuned``, in the units of `units.parameter_units`; of ``head``, about how far
+            a step moves a logit.
         batchnorm: ``frozen`` keeps running statistics as they are and lets only the affine parameters learn;
             ``adapting`` uses and updates batch statistics while training.
+        step: Of ``finetuned``: ``relative`` steps are ``lr`` times the scale of each weight tensor; ``mean`` divides
+            the scales by their geometric mean, so that a step is ``lr`` on average, as with plain Adam.
         prior: Share of the prior mass, before normalising over all learners.
     """
 
     kind: Literal["uniform", "static", "head", "finetuned"]
     lr: float = 0.0
     batchnorm: Literal["frozen", "adapting"] = "frozen"
+    step: Literal["relative", "mean"] = "relative"
     prior: float = 1.0
 
     @property
@@ -153,7 +156,7 @@ PROTOCOLS: dict[str, CodingProtocol] = {
         replace(_CYCLES, name="quick", learners=_FREE + _FINE_TUNED[::2], survivors=1, trial=64, growth=1.6, passes=3),
         replace(_CYCLES, name="probe", passes=6),
         _SINGLE,
-        CodingProtocol("paper", (LearnerSpec("finetuned", 2e-3, "adapting"),)),
+        CodingProtocol("paper", (LearnerSpec("finetuned", 2e-3, "adapting", "mean"),)),
         CodingProtocol(
             "blockwise", (LearnerSpec("finetuned", 1e-3),), growth=2.0, passes=10, anneal=True, restart=True
         ),

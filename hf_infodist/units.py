@@ -34,6 +34,16 @@ def parameter_units(network: nn.Module, images: Tensor) -> dict[str, float]:
     return units
 
 
+def with_mean_one(units: dict[str, float], network: nn.Module) -> dict[str, float]:
+    """Divide units by their geometric mean over the weight matrices and kernels.
+
+    A layer times c and the next divided by c leave that mean as it is.
+    """
+    weights = [units[name] for name, parameter in network.named_parameters() if parameter.ndim > 1]
+    mean = math.exp(sum(map(math.log, weights)) / max(1, len(weights)))
+    return {name: unit / mean for name, unit in units.items()}
+
+
 def _layer_rms(network: nn.Module, images: Tensor) -> tuple[dict[str, float], dict[str, float]]:
     inputs: dict[str, float] = {}
     outputs: dict[str, float] = {}
