@@ -227,54 +227,77 @@ def prequential(
         FloatingPointError: If the price of an image is not finite.
     """
     started = time.perf_counter()
-    image_nats = np.zeros(targets.num_images)
-    learner_nats = np.zeros((len(learners), targets.num_images))
-    gradient_images, images_priced = [0] * len(learners), [0] * len(learners)
-    active, next_trial, block_ends = list(range(len(learners))), trial, []
+    field = _Field(learners, targets.num_images)
+    image_nats, block_ends, next_trial = np.zeros(targets.num_images), [], trial
     for start, end in blocks:
         soft, shown = targets.soft(slice(start, end)), targets.shown(slice(start, end))
-        log_probs = torch.stack([learners[j].predict(start, end) for j in active])  # [active, n, C]
+        log_probs = field.predict(start, end)  # [active, n, C]
         mixed = mixture.code(log_probs, kl_nats(shown, log_probs))
         image_nats[start:end] = _price(soft, shown, mixed, price)
-        learner_nats[active, start:end] = _price(soft, shown, log_probs, price)
+        field.note(start, end, _price(soft, shown, log_probs, price))
         block_ends.append(end)
         if not np.isfinite(image_nats[start:end]).all():
             raise FloatingPointError(f"its predictions of images {start} to {end} are not finite")
-        for j in active:
-            images_priced[j] = end
         if survivors is not None and end >= next_trial:
-            recent_nats = learner_nats[active, end // 2 : end].sum(1)
-            kept = _better_half([learners[j] for j in active], recent_nats, survivors)
-            mixture.keep(kept)
-            for j in {*active} - {active[i] for i in kept}:
-                learners[j].stop()
-            active, next_trial = [active[i] for i in kept], 2 * end
+            mixture.keep(field.halve(end, survivors))
+            next_trial = 2 * end
         if end < targets.num_images:
-            for j in active:
-                gradient_images[j] += learners[j].learn(start, end, PricedTargets(targets, end))
+            field.learn(start, end, PricedTargets(targets, end))
         if on_block:
             on_block(end, math.fsum(image_nats[:end]))
-    weights = dict(zip(active, mixture.log_weights.exp().tolist(), strict=True))
     return Codelength(
         image_nats=image_nats,
         static_nats=static_nats,
-        learners=tuple(
-            LearnerRecord(
-                learner.name, math.fsum(learner_nats[j]), images_priced[j], weights.get(j, 0.0), gradient_images[j]
-            )
-            for j, learner in enumerate(learners)
-        ),
+        learners=field.records(mixture.log_weights.exp().tolist()),
         block_ends=tuple(block_ends),
         epsilon=epsilon,
         seconds=time.perf_counter() - started,
     )
 
 
-def _better_half(learners: Sequence[Learner], recent_nats: NDArray[np.float64], survivors: int) -> list[int]:
-    """Return which learners go on: all that cost no gradients, and the better half of the others."""
-    costly = [j for j, learner in enumerate(learners) if learner.costs_gradients]
-    best = sorted(costly, key=lambda j: recent_nats[j])[: halved(len(costly), survivors)]
-    return [j for j in range(len(learners)) if j not in costly or j in best]
+class _Field:
+    """The learners, which of them still run, and what each has cost."""
+
+    def __init__(self, learners: Sequence[Learner], images: int):
+        self.learners = learners
+        self.active = list(range(len(learners)))
+        self.nats = np.zeros((len(learners), images))
+        self.images, self.gradient_images = ([0] * len(learners) for _ in range(2))
+
+    def predict(self, start: int, end: int) -> Tensor:
+        """Return the predictions of all that run, ``[active, n, C]``; what is not a number counts as no chance."""
+        log_probs = torch.stack([self.learners[j].predict(start, end) for j in self.active])
+        return torch.nan_to_num(log_probs, nan=-math.inf, neginf=-math.inf)
+
+    def note(self, start: int, end: int, nats: NDArray[np.float64]) -> None:
+        """Remember what images ``[start, end)`` cost each that runs, ``[active, n]``."""
+        self.nats[self.active, start:end] = nats
+        for j in self.active:
+            self.images[j] = end
+
+    def halve(self, end: int, survivors: int) -> list[int]:
+        """Stop the worse half of those that cost gradients; return the positions of those that go on."""
+        recent_nats = self.nats[:, end // 2 : end].sum(1)
+        costly = sorted((j for j in self.active if self.learners[j].costs_gradients), key=lambda j: recent_nats[j])
+        stopped = costly[halved(len(costly), survivors) :]
+        for j in stopped:
+            self.learners[j].stop()
+        kept = [position for position, j in enumerate(self.active) if j not in stopped]
+        self.active = [self.active[position] for position in kept]
+        return kept
+
+    def learn(self, start: int, end: int, priced: PricedTargets) -> None:
+        """Let all that run learn from a block."""
+        for j in self.active:
+            self.gradient_images[j] += self.learners[j].learn(start, end, priced)
+
+    def records(self, weights: list[float]) -> tuple[LearnerRecord, ...]:
+        """Return one record per learner, given the weights of those that run."""
+        weight = dict(zip(self.active, weights, strict=True))
+        return tuple(
+            LearnerRecord(learner.name, float(self.nats[j].sum()), self.images[j], weight.get(j, 0.0), gradients)
+            for j, (learner, gradients) in enumerate(zip(self.learners, self.gradient_images, strict=True))
+        )
 
 
 def _price(soft: Tensor, shown: Tensor, log_probs: Tensor, price: str) -> NDArray[np.float64]:

@@ -147,8 +147,8 @@ class InformationDistance:
 
 
 def _or_none(value: float) -> float | None:
-    """Return None for what JSON cannot say: one image has no standard error."""
-    return None if math.isnan(value) else value
+    """Return None for what JSON cannot say: the error of one image, the price of a learner that diverged."""
+    return value if math.isfinite(value) else None
 
 
 def package_versions() -> dict[str, str]:
@@ -165,5 +165,5 @@ def _direction(codelength: Codelength) -> dict[str, Any]:
         "static_nats": codelength.static_nats,
         "stderr_nats": _or_none(codelength.stderr_nats),
         "curve": [list(point) for point in codelength.curve()],
-        "learners": [vars(learner).copy() for learner in codelength.learners],
+        "learners": [vars(j) | {"nats": _or_none(j.nats)} for j in codelength.learners],
     }

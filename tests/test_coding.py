@@ -164,6 +164,14 @@ def test_a_prediction_that_is_not_finite_is_an_error():
         code([Broken(7)], random_logits(), protocol().blocks(200))
 
 
+def test_a_learner_that_diverges_is_left_behind_by_the_mixture():
+    teacher = random_logits(200)
+    broken = np.where(np.arange(200)[:, None] < 64, teacher, np.nan)
+    result = code([Static(broken), Uniform(7)], teacher, protocol().blocks(200))
+    assert math.isfinite(result.nats) and result.learners[0].nats == math.inf
+    assert result.learners[1].weight == pytest.approx(1)
+
+
 class Costly(Static):
     """A learner that would cost gradients."""
 
