@@ -74,7 +74,7 @@ def _rate(run: Callable[[], int], device: torch.device) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=["random:demo:cnn", "random:timm:resnet18"])
+    parser.add_argument("models", nargs="*", default=["random:demo:cnn", "random:demo:vit"])
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
