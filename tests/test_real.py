@@ -64,12 +64,15 @@ def test_one_task_learnt_twice_is_nearer_than_another_task_and_a_fresh_network_i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", ["standard", "quick", "paper", "blockwise", "probe", "sampled"])
-def test_learning_the_other_half_of_the_classes_beats_knowing_nothing(protocol):
+@pytest.mark.parametrize(
+    ("protocol", "share"),
+    [("standard", 0.75), ("quick", 0.75), ("blockwise", 0.75), ("probe", 0.75), ("sampled", 0.75), ("paper", 0.85)],
+)
+def test_learning_the_other_half_of_the_classes_beats_knowing_nothing(protocol, share):
     a, b, images = map(build_or_skip, ("fashion-a", "fashion-b", "fashion-test.parquet"))
     result = compare(a, b, images, "-k", "1000", "-p", protocol)
     for direction in ("a_given_b", "b_given_a"):
-        assert result[direction]["nats"] < 0.75 * result[direction]["static_nats"]
+        assert result[direction]["nats"] < share * result[direction]["static_nats"]  # one pass learns least
 
 
 @pytest.mark.slow
