@@ -94,7 +94,7 @@ def codelength(
         images: Name of a dataset, or a loaded one.
         k: How many images.
         protocol: Name of a preset, or a protocol.
-        seed: Order of the images and seed of the protocol.
+        seed: Order of the images, and seed of a preset; a protocol that is passed keeps its own.
         **options: As in `prepare_pair`.
     """
     settings = resolve_protocol(protocol, seed)
@@ -126,7 +126,7 @@ def information_distance(
         images: Name of a dataset, ``digits``, a folder, a `datasets.Dataset`, or a list of PIL images.
         k: How many images; at most 10 000 if None.
         protocol: Name of a preset, or a protocol.
-        seed: Order of the images and seed of the protocol.
+        seed: Order of the images, and seed of a preset; a protocol that is passed keeps its own.
         on_block: Called with the direction (``a_given_b`` or ``b_given_a``), images priced and nats so far.
         **options: As in `prepare_pair`.
 

@@ -133,7 +133,7 @@ class CodingProtocol:
         return cls(**{**fields, "learners": learners})
 
 
-_FREE = (  # learners that cost no gradients; uniform is so unlikely that comparing a model with itself costs nothing
+_FREE = (  # learners that cost no gradients; uniform is so unlikely that a model costs next to nothing given itself
     LearnerSpec("uniform", prior=1e-3),
     LearnerSpec("static"),
     *(LearnerSpec("head", lr) for lr in (0.1, 0.3, 1.0, 3.0)),
@@ -166,17 +166,17 @@ PROTOCOLS: dict[str, CodingProtocol] = {
 
 
 def resolve_protocol(protocol: "str | CodingProtocol", seed: int | None = None) -> CodingProtocol:
-    """Return a preset by name, or the protocol given, with ``seed`` if one is given.
+    """Return a preset by name, with ``seed`` if one is given; a protocol that is given keeps its own seed.
 
     Raises:
         UsageError: If no preset has that name.
     """
-    if isinstance(protocol, str):
-        if protocol not in PROTOCOLS:
-            raise UsageError(
-                f"unknown protocol {protocol!r}",
-                "a distance is defined by its protocol, so the name has to be exact",
-                f"choose one of {', '.join(PROTOCOLS)}",
-            )
-        protocol = PROTOCOLS[protocol]
-    return protocol if seed is None else replace(protocol, seed=seed)
+    if isinstance(protocol, CodingProtocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise UsageError(
+            f"unknown protocol {protocol!r}",
+            "a distance is defined by its protocol, so the name has to be exact",
+            f"choose one of {', '.join(PROTOCOLS)}",
+        )
+    return PROTOCOLS[protocol] if seed is None else replace(PROTOCOLS[protocol], seed=seed)

@@ -66,3 +66,5 @@ def test_unknown_protocol_names_the_real_ones():
 
 def test_seed_is_part_of_the_protocol():
     assert resolve_protocol("paper", 3).seed == 3
+    own = dataclasses.replace(PROTOCOLS["paper"], seed=7)
+    assert resolve_protocol(own, 3) == own
