@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import logging
 import os
 import sys
 import time
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_infodist.errors import InfodistError, ResourceError
+from hf_infodist.errors import InfodistError, ResourceError, UsageError
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from hf_infodist.distance import Pair
     from hf_infodist.estimate import Estimate
     from hf_infodist.protocol import CodingProtocol
@@ -30,6 +33,7 @@ app = typer.Typer(
     "Add --debug to any command to see a traceback.",
 )
 
+_LONG_SECONDS = 120  # from here on it is worth saying how to be faster
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 MODEL = "org/name[@revision], timm:NAME, torchvision:NAME[@WEIGHTS], a folder, random:NAME, demo:cnn or demo:vit"
@@ -48,6 +52,11 @@ ProtocolOption = Annotated[
     str, typer.Option("--protocol", "-p", help="standard, quick, probe, single, paper, blockwise or sampled")
 ]
 StreamingOption = Annotated[bool, typer.Option("--streaming", help="read the dataset as a stream")]
+OrdersOption = Annotated[int, typer.Option("--orders", help="code the images in so many orders, and take the mean")]
+ProcessesOption = Annotated[int, typer.Option("--processes", help="number of processes of this machine to use")]
+DataParallelOption = Annotated[
+    bool, typer.Option("--data-parallel", help="let the processes share each batch instead of having a learner each")
+]
 LimitOption = Annotated[float | None, typer.Option("--time-limit", help="give up (exit code 5) after so many minutes")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print exactly one JSON object on standard output")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="also write the JSON to this file")]
@@ -57,6 +66,7 @@ DEFAULT_IMAGES = "zh-plus/tiny-imagenet"
 
 @app.command()
 def compare(
+    context: typer.Context,
     a: ModelA,
     b: ModelB,
     images: ImagesOption = DEFAULT_IMAGES,
@@ -66,22 +76,74 @@ def compare(
     k: KOption = None,
     seed: SeedOption = 0,
     protocol: ProtocolOption = "standard",
+    orders: OrdersOption = 1,
     streaming: StreamingOption = False,
+    processes: ProcessesOption = 1,
+    data_parallel: DataParallelOption = False,
     time_limit: LimitOption = None,
     as_json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
-    """Information distance between two models on the images of a dataset."""
+    """Information distance between two models on the images of a dataset.
+
+    A comparison that is cut off goes on where it stood when the same command is typed again.
+    """
+    _start_processes(processes, context)
     source = {"config": config, "split": split, "column": column, "streaming": streaming}
-    result = _compare(a, b, images, source, k=k, seed=seed, protocol=protocol, time_limit=time_limit)
+    result = _compare(
+        a,
+        b,
+        images,
+        source,
+        k=k,
+        seed=seed,
+        protocol=protocol,
+        orders=orders,
+        time_limit=time_limit,
+        data_parallel=data_parallel,
+    )
     _show(result.to_dict(), str(result), as_json, output)
+
+
+@app.command()
+def complexity(
+    context: typer.Context,
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=MODEL)],
+    images: ImagesOption = DEFAULT_IMAGES,
+    config: ConfigOption = None,
+    split: SplitOption = None,
+    column: ColumnOption = None,
+    k: KOption = None,
+    seed: SeedOption = 0,
+    protocol: ProtocolOption = "standard",
+    orders: OrdersOption = 1,
+    streaming: StreamingOption = False,
+    processes: ProcessesOption = 1,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Complexity of models: what it costs to make each from a fresh network of its architecture."""
+    _start_processes(processes, context)
+    from hf_infodist.distance import complexity as complexity_of
+    from hf_infodist.protocol import resolve_protocol
+    from hf_infodist.result import ComplexityTable
+
+    settings = resolve_protocol(protocol, seed, orders)
+    source = {"config": config, "split": split, "column": column, "streaming": streaming}
+    found = []
+    for model in models:
+        _say(f"loading {model} and {images}")
+        with _Progress(None) as progress:
+            found.append(complexity_of(model, images, k=k, seed=seed, protocol=settings, on_block=progress, **source))
+    table = ComplexityTable(tuple(models), tuple(found), images, settings)
+    _show(table.to_dict(), str(table), as_json, output)
 
 
 @app.command()
 def demo(as_json: JsonOption = False, output: OutputOption = None) -> None:
     """Compare the two embedded checkpoints on handwritten digits; works offline, takes under a minute."""
-    result = _compare("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="quick", time_limit=None)
-    _show(result.to_dict(), f"{result}\n\n{result.explain()}", as_json, output)
+    result = _compare("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="quick")
+    _show(result.to_dict(), str(result), as_json, output)
 
 
 @app.command()
@@ -137,30 +199,42 @@ def _compare(
     k: int | None,
     seed: int,
     protocol: str,
-    time_limit: float | None,
+    orders: int = 1,
+    time_limit: float | None = None,
+    data_parallel: bool = False,
 ) -> "InformationDistance":
     from hf_infodist.protocol import resolve_protocol
 
-    settings = resolve_protocol(protocol, seed)
+    settings = resolve_protocol(protocol, seed, orders)
     _say(f"loading {a}, {b} and {images}")
-    from hf_infodist.distance import distance_of_pair, prepare_pair
+    from hf_infodist.distance import Execution, distance_of_pair, prepare_pair
     from hf_infodist.training import make_accelerator
 
     accelerator = make_accelerator()
     pair = prepare_pair(a, b, images, k=k, seed=seed, accelerator=accelerator, progress=_interactive(), **source)
-    _announce_cost(pair, settings, accelerator.device, time_limit)
-    with _Progress(len(pair.images), time_limit) as progress:
-        return distance_of_pair(pair, settings, accelerator=accelerator, on_block=progress)
+    rounds = -(-2 * orders // min(accelerator.num_processes, 2 * orders))  # that this process takes part in
+    _announce_cost(pair, settings, accelerator, time_limit)
+    execution = Execution(data_parallel=data_parallel)
+    with _Progress(rounds * len(pair.images), time_limit) as progress:
+        return distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=progress)
 
 
-def _announce_cost(pair: "Pair", protocol: "CodingProtocol", device: Any, time_limit: float | None) -> None:
+def _announce_cost(
+    pair: "Pair", protocol: "CodingProtocol", accelerator: "Accelerator", time_limit: float | None
+) -> None:
     from hf_infodist.estimate import estimate_cost
 
-    cost = estimate_cost((pair.a, pair.b), len(pair.images), protocol, device)
-    _say(f"{cost.gradient_images:,} gradient images on {cost.device}, about {_duration(cost.seconds)}")
-    if time_limit and cost.seconds > 60 * time_limit:
+    if not accelerator.is_main_process:
+        return
+    cost = estimate_cost((pair.a, pair.b), len(pair.images), protocol, accelerator.device)
+    seconds = cost.seconds / min(accelerator.num_processes, 2 * protocol.orders)
+    _say(f"{cost.gradient_images:,} gradient images on {cost.device}, about {_duration(seconds)}")
+    cores = os.cpu_count() or 1
+    if seconds > _LONG_SECONDS and accelerator.device.type == "cpu" and accelerator.num_processes < cores:
+        _say(f"--processes {cores} would use all {cores} cores; each process computes on one")
+    if time_limit and seconds > 60 * time_limit:
         raise ResourceError(
-            f"this comparison takes about {_duration(cost.seconds)} on {cost.device}",
+            f"this comparison takes about {_duration(seconds)} on {cost.device}",
             f"the limit is {_duration(60 * time_limit)}",
             "raise --time-limit, lower -k, or use --protocol probe",
         )
@@ -169,12 +243,12 @@ def _announce_cost(pair: "Pair", protocol: "CodingProtocol", device: Any, time_l
 class _Progress:
     """A bar on standard error: images priced, nats so far, time left."""
 
-    def __init__(self, k: int, time_limit: float | None):
+    def __init__(self, total: int | None, time_limit: float | None = None):
         from tqdm import tqdm
 
-        self.bar = tqdm(total=2 * k, unit="image", disable=not _interactive(), file=sys.stderr)
-        self.k, self.limit, self.started = k, time_limit, time.monotonic()
-        self.done = {"a_given_b": 0, "b_given_a": 0}
+        self.bar = tqdm(total=total, unit="image", disable=not _interactive(), file=sys.stderr)
+        self.limit, self.started = time_limit, time.monotonic()
+        self.done = self.before = 0
 
     def __enter__(self) -> "_Progress":
         return self
@@ -184,27 +258,54 @@ class _Progress:
 
     def __call__(self, direction: str, images: int, nats: float) -> None:
         """Show where a direction stands, and stop when the time is up."""
-        self.done[direction] = images
+        new = images - self.before if images > self.before else images  # fewer than before: a new direction or order
+        self.done, self.before = self.done + new, images
         self.bar.set_description(direction.replace("_", " "), refresh=False)
         self.bar.set_postfix_str(f"{nats:.1f} nats", refresh=False)
-        self.bar.update(sum(self.done.values()) - self.bar.n)
+        self.bar.update(new)
         if self.limit and time.monotonic() - self.started > 60 * self.limit:
             raise ResourceError(
-                f"stopped after {sum(self.done.values())} of {2 * self.k} images ({nats:.1f} nats in {direction})",
+                f"stopped after {self.done} of {self.bar.total} images ({nats:.1f} nats in {direction})",
                 f"the time limit of {_duration(60 * self.limit)} is over",
-                "raise --time-limit, lower -k, or use --protocol probe",
+                "type the same command again to go on from there, with a higher --time-limit or none",
             )
 
 
+def _start_processes(processes: int, context: typer.Context) -> None:
+    """Hand this command line to several workers, unless this is one of them."""
+    from hf_infodist.processes import in_worker, start_workers
+
+    if processes < 1:
+        raise UsageError(f"{processes} processes cannot work", "there has to be one at least", "use --processes 1")
+    if processes > 1 and not in_worker():
+        raise typer.Exit(start_workers(processes, context.find_root().obj))
+
+
 def _interactive() -> bool:
-    return sys.stderr.isatty()
+    return sys.stderr.isatty() and _speaks()
+
+
+def _speaks() -> bool:
+    """Of several processes the first speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr)
+    if _speaks():
+        print(message, file=sys.stderr)
+
+
+class _Messages(logging.Handler):
+    """What the package logs, as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        _say(record.getMessage())
 
 
 def _show(fields: dict[str, Any], text: str, as_json: bool, output: Path | None = None) -> None:
+    if not _speaks():
+        return
     if output:
         output.write_text(json.dumps(fields, indent=2) + "\n")
     print(json.dumps(fields) if as_json else text)
@@ -232,26 +333,54 @@ def _cost_table(cost: "Estimate") -> str:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; turn errors into three lines and an exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words
     _set_environment()
     _keep_freed_memory()
+    _log_to_standard_error()
     run: Callable[..., Any] = typer.main.get_command(app)
     try:
-        run([word for word in words if word != "--debug"], prog_name="infodist")
-    except InfodistError as error:
-        if debug:
-            raise
-        _say(f"error: {error}")
-        sys.exit(error.exit_code)
+        run([word for word in words if word != "--debug"], prog_name="infodist", obj=words)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if debug:
+        if "--debug" in words:
             raise
-        _say(f"error: {type(error).__name__}: {error}".splitlines()[0])
-        _say("this is a case that infodist does not know yet")
-        _say("run the same command with --debug, and report what it prints with the output of 'infodist env'")
-        sys.exit(1)
+        sys.exit(_report(error))
+    finally:
+        _leave_group()
+
+
+def _report(error: Exception) -> int:
+    """Print an error in three lines; return the exit code."""
+    from hf_infodist.processes import reports_error
+
+    what, why, fix = (
+        (error.what, error.why, error.fix)
+        if isinstance(error, InfodistError)
+        else (
+            f"{type(error).__name__}: {error}".splitlines()[0],
+            "this is a case that infodist does not know yet",
+            "run the same command with --debug, and report what it prints with the output of 'infodist env'",
+        )
+    )
+    if reports_error():
+        print(f"error: {what}", why, fix, sep="\n", file=sys.stderr)
+    return error.exit_code if isinstance(error, InfodistError) else 1
+
+
+def _log_to_standard_error() -> None:
+    log = logging.getLogger("hf_infodist")
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        log.addHandler(_Messages())
+
+
+def _leave_group() -> None:
+    """Part from the other processes, if there are any."""
+    if "RANK" in os.environ:
+        import torch
+
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _set_environment() -> None:

@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_infodist.coding import PricedTargets, Targets
-from hf_infodist.learners import FineTuned
+from hf_infodist.learners import FineTuned, Start
 from hf_infodist.models import Classifier, load_classifier
 from hf_infodist.outputs import Pixels
 from hf_infodist.protocol import PROTOCOLS
@@ -44,9 +44,13 @@ def rates(classifier: Classifier, size: tuple[int, ...], images: int, rounds: in
     teacher = rng.normal(0, 2, (images, classifier.num_classes)).astype(np.float32)
     protocol, accelerator = PROTOCOLS["single"], make_accelerator()
     spec = replace(next(j for j in protocol.learners if j.kind == "finetuned"), lr=1e-4)
-    network = classifier.student(classifier.num_classes, range(classifier.num_classes)).to(accelerator.device)
-    learner = FineTuned(network, pixels, teacher, spec, protocol, autocast=accelerator.autocast)
-    bare = classifier.student(classifier.num_classes, range(classifier.num_classes)).to(accelerator.device).eval()
+    rows = tuple(range(classifier.num_classes))
+
+    def copy(rows: Sequence[int] | None) -> nn.Module:
+        return classifier.student(classifier.num_classes, rows).to(accelerator.device).eval()
+
+    start = Start(teacher, classifier.num_classes, rows, copy)
+    learner, bare = FineTuned(pixels, start, spec, protocol, autocast=accelerator.autocast), copy(rows)
     in_memory = pixels.batch(slice(0, images), accelerator.device, torch.float32)
     soft = torch.softmax(torch.from_numpy(teacher), -1).to(accelerator.device)
     priced = PricedTargets(Targets(teacher), images)
