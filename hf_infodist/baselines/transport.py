@@ -31,5 +31,6 @@ def transport_cost(a: ArrayLike, b: ArrayLike) -> float:
 
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     distances = euclidean_distances(a, b)  # [N_A, N_B]; good enough to find the plan, not to say that it costs 0
-    plan = ot.emd([], [], distances / (distances.max() or 1.0), numItermax=_MOST_ITERATIONS)
+    relative = distances / (distances.max() or 1.0)  # tiny differences count as none in the solver
+    plan = ot.emd([], [], relative, numItermax=_MOST_ITERATIONS)
     return math.fsum(plan[m, n] * np.linalg.norm(a[m] - b[n]) for m, n in zip(*plan.nonzero(), strict=True))
