@@ -81,6 +81,7 @@ def compare(
     processes: ProcessesOption = 1,
     data_parallel: DataParallelOption = False,
     time_limit: LimitOption = None,
+    with_baselines: Annotated[bool, typer.Option("--baselines", help="add what 'infodist baselines' says")] = False,
     as_json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
@@ -90,7 +91,7 @@ def compare(
     """
     _start_processes(processes, context)
     source = {"config": config, "split": split, "column": column, "streaming": streaming}
-    result = _compare(
+    result, pair = _compare(
         a,
         b,
         images,
@@ -102,7 +103,33 @@ def compare(
         time_limit=time_limit,
         data_parallel=data_parallel,
     )
-    _show(result.to_dict(), str(result), as_json, output)
+    fields, text = result.to_dict(), str(result)
+    if with_baselines:
+        rows, table = _measure(pair)
+        fields, text = fields | {"baselines": rows}, f"{text}\n\n{table}"
+    _show(fields, text, as_json, output)
+
+
+@app.command()
+def baselines(
+    a: ModelA,
+    b: ModelB,
+    images: ImagesOption = DEFAULT_IMAGES,
+    config: ConfigOption = None,
+    split: SplitOption = None,
+    column: ColumnOption = None,
+    k: KOption = None,
+    seed: SeedOption = 0,
+    streaming: StreamingOption = False,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Other measures of two models: of weights, features and outputs, such as CKA and KL; learns nothing."""
+    source = {"config": config, "split": split, "column": column, "streaming": streaming}
+    pair = _prepare(a, b, images, source, k, seed)
+    rows, table = _measure(pair)
+    fields = {"schema": "infodist.baselines/1"} | _describe(pair) | {"baselines": rows}
+    _show(fields, table, as_json, output)
 
 
 @app.command()
@@ -142,7 +169,7 @@ def complexity(
 @app.command()
 def demo(as_json: JsonOption = False, output: OutputOption = None) -> None:
     """Compare the two embedded checkpoints on handwritten digits; works offline, takes under a minute."""
-    result = _compare("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="quick")
+    result, _ = _compare("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="quick")
     _show(result.to_dict(), str(result), as_json, output)
 
 
@@ -202,21 +229,46 @@ def _compare(
     orders: int = 1,
     time_limit: float | None = None,
     data_parallel: bool = False,
-) -> "InformationDistance":
+) -> tuple["InformationDistance", "Pair"]:
     from hf_infodist.protocol import resolve_protocol
 
     settings = resolve_protocol(protocol, seed, orders)
-    _say(f"loading {a}, {b} and {images}")
-    from hf_infodist.distance import Execution, distance_of_pair, prepare_pair
+    pair = _prepare(a, b, images, source, k, seed)
+    from hf_infodist.distance import Execution, distance_of_pair
     from hf_infodist.training import make_accelerator
 
     accelerator = make_accelerator()
-    pair = prepare_pair(a, b, images, k=k, seed=seed, accelerator=accelerator, progress=_interactive(), **source)
     rounds = -(-2 * orders // min(accelerator.num_processes, 2 * orders))  # that this process takes part in
     _announce_cost(pair, settings, accelerator, time_limit)
     execution = Execution(data_parallel=data_parallel)
     with _Progress(rounds * len(pair.images), time_limit) as progress:
-        return distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=progress)
+        result = distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=progress)
+    return result, pair
+
+
+def _prepare(a: str, b: str, images: str, source: dict[str, Any], k: int | None, seed: int) -> "Pair":
+    _say(f"loading {a}, {b} and {images}")
+    from hf_infodist.distance import prepare_pair
+
+    return prepare_pair(a, b, images, k=k, seed=seed, progress=_interactive(), **source)
+
+
+def _measure(pair: "Pair") -> tuple[list[dict[str, Any]], str]:
+    """Return the baselines of a pair as JSON types and as text."""
+    from hf_infodist.baselines import baselines, format_table
+
+    _say("measuring weights, features and outputs")
+    results = baselines(pair)
+    sample = f"{len(pair.images)} images of {pair.images.id}, seed {pair.images.seed}"
+    heading = f"A is {pair.a.id}, B is {pair.b.id}, on {sample}"
+    return [vars(row).copy() for row in results], f"{heading}\n{format_table(results)}"
+
+
+def _describe(pair: "Pair") -> dict[str, Any]:
+    from hf_infodist.result import ModelRecord, package_versions
+
+    models = {"model_a": vars(ModelRecord.of(pair.a)).copy(), "model_b": vars(ModelRecord.of(pair.b)).copy()}
+    return models | {"images": pair.images.to_dict(), "versions": package_versions()}
 
 
 def _announce_cost(
