@@ -217,6 +217,22 @@ def env(as_json: JsonOption = False) -> None:
     _show({"versions": versions} | facts, "\n".join(lines), as_json)
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def study(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME OPTIONS", help="which, and its options: see NAME --help")
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="list them, one line each")] = False,
+) -> None:
+    """Repeat a measurement of hf_infodist.studies; without a name, list them."""
+    from hf_infodist.studies import run_study, summaries
+
+    if words and not list_all:
+        run_study(words[0], words[1:])
+    else:
+        print("\n".join(f"{name:<12}{line}" for name, line in summaries().items()))
+
+
 def _compare(
     a: str,
     b: str,

@@ -92,6 +92,12 @@ def train_codelength(
     targets = Targets(teacher_outputs.logits, labels)
     start = _start(student, student_outputs, teacher, accelerator.device)
     specs = _applicable(protocol, start)
+    if not specs:
+        raise UnfitError(
+            f"{student.id} cannot be taught by {teacher.id} under protocol {protocol.name!r}",
+            f"it has no learner for {start.outputs.shape[1]} classes that become {start.num_classes}",
+            "use --protocol standard",
+        )
     share = team if data_parallel else ProcessTeam()
     members = ProcessTeam() if data_parallel else team
     with one_thread(accelerator.device), _explained(student, teacher, protocol, accelerator.device):

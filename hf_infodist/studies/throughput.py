@@ -1,4 +1,6 @@
-"""How much of a bare training loop's speed a fine-tuned learner reaches: `python -m hf_infodist.studies.throughput`.
+"""How much of a bare training loop's speed a fine-tuned learner reaches.
+
+`infodist study throughput [MODEL…] [--images N] [--rounds N]`
 
 Both train the same network with Adam on the same pixels in memory, batch 32, in turns; the learner also replays,
 averages its weights and takes its loss in float64. Prints one JSON object; a ratio of 1 means that nothing is lost.
@@ -75,13 +77,13 @@ def _rate(run: Callable[[], int], device: torch.device) -> float:
     return images / (time.perf_counter() - started)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("infodist study throughput", description=__doc__)
     parser.add_argument("models", nargs="*", default=["random:demo:cnn", "random:demo:vit"])
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     figures = {}
     for name in args.models:
         classifier = load_classifier(name)
@@ -96,4 +98,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "throughput", *sys.argv[1:]])
