@@ -34,7 +34,7 @@ class Setting:
     student: str
     teacher: str
     images: str = "{data}/fashion-test.parquet"
-    k: int = 2000
+    k: int = 1000
     protocol: str = "standard"
     held_out: bool = False
     large: bool = False
@@ -75,9 +75,9 @@ PAIRS = (
     Setting("relabelled", _ALL_0, _ALL_1, change_teacher=relabelled),
     Setting("relabelled-copy", _ALL_0, _ALL_0, change_teacher=relabelled),
     Setting("from-random", "random:{data}/fashion-all-0", _ALL_1),
-    Setting("cnn-vit", "demo:cnn", "demo:vit", "digits", 1500),
-    Setting("vit-cnn", "demo:vit", "demo:cnn", "digits", 1500),
-    Setting("imagenet", "{data}/lite0", "{data}/lite1", "{data}/photos.parquet", 256, "quick", large=True),
+    Setting("cnn-vit", "demo:cnn", "demo:vit", "digits"),
+    Setting("vit-cnn", "demo:vit", "demo:cnn", "digits"),
+    Setting("imagenet", "{data}/lite0", "{data}/lite1", "{data}/photos.parquet", 128, "quick", large=True),
     Setting("half-to-whole", _A, _ALL_1, held_out=True),
     Setting("whole-to-half", _ALL_1, _B, held_out=True),
     Setting("vit-to-fashion", "demo:vit", _ALL_0, held_out=True),
