@@ -20,9 +20,10 @@ from hf_infodist.heads import match_labels
 from hf_infodist.models import load_classifier
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies import _ways, tightness
+from hf_infodist.studies import search as _search
 from hf_infodist.studies._pairs import PAIRS, Setting, load_pair, relabelled, without_head
 from hf_infodist.studies._preqtorch import encode
-from hf_infodist.studies._ways import ByProtocol, ways
+from hf_infodist.studies._ways import ByProtocol, BySearch, ways
 from hf_infodist.studies.tightness import COLUMNS, Cell, Row, main
 from hf_infodist.training import make_accelerator, train_codelength
 
@@ -95,6 +96,14 @@ def test_a_protocol_that_diverges_has_no_nats(pair, monkeypatch):
     monkeypatch.setattr(_ways, "train_codelength", broken)
     outcome = ByProtocol(PROTOCOLS["single"]).code(pair, make_accelerator())
     assert outcome.nats is None and outcome.spent == PROTOCOLS["single"].gradient_images(K)
+
+
+def test_a_search_in_which_everything_diverges_has_no_nats(pair, monkeypatch):
+    def broken(*ends, **options):
+        raise _ways.UnfitError("it", "cannot", "learn")
+
+    monkeypatch.setattr(_search, "train_codelength", broken)
+    assert BySearch(3, 25.0, 0).code(pair, make_accelerator()).nats is None
 
 
 # preqtorch
