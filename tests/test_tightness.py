@@ -20,9 +20,10 @@ from hf_infodist.heads import match_labels
 from hf_infodist.models import load_classifier
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies import _ways, tightness
+from hf_infodist.studies import search as _search
 from hf_infodist.studies._pairs import PAIRS, Setting, load_pair, relabelled, without_head
 from hf_infodist.studies._preqtorch import encode
-from hf_infodist.studies._ways import ByProtocol, ways
+from hf_infodist.studies._ways import ByProtocol, BySearch, ways
 from hf_infodist.studies.tightness import COLUMNS, Cell, Row, main
 from hf_infodist.training import make_accelerator, train_codelength
 
@@ -97,6 +98,14 @@ def test_a_protocol_that_diverges_has_no_nats(pair, monkeypatch):
     assert outcome.nats is None and outcome.spent == PROTOCOLS["single"].gradient_images(K)
 
 
+def test_a_search_in_which_everything_diverges_has_no_nats(pair, monkeypatch):
+    def broken(*ends, **options):
+        raise _ways.UnfitError("it", "cannot", "learn")
+
+    monkeypatch.setattr(_search, "train_codelength", broken)
+    assert BySearch(3, 25.0, 0).code(pair, make_accelerator()).nats is None
+
+
 # preqtorch
 
 
@@ -163,11 +172,11 @@ def test_missing_checkpoints_are_an_error_that_says_how_to_build_them(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", PAIRS, ids=lambda setting: setting.name)
-def test_every_pair_can_be_coded(setting):
+def test_every_pair_can_be_coded(setting, tmp_path):
     names = {name.rpartition("{data}/")[2] for name in (setting.student, setting.teacher, setting.images)}
     folders = {build_or_skip(name).parent for name in names if not name.startswith("demo") and name != "digits"}
     setting, accelerator = replace(setting, k=32), make_accelerator()
-    pair = load_pair(setting, next(iter(folders), None), seed=0, accelerator=accelerator)
+    pair = load_pair(setting, next(iter(folders), tmp_path), seed=0, accelerator=accelerator)
     every = ways(setting)
     assert every["static/static"].code(pair, accelerator).nats > 0
     assert math.isfinite(every[f"mixture/{setting.protocol}"].code(pair, accelerator).nats)
@@ -271,19 +280,19 @@ def test_a_line_cut_short_is_computed_again(tmp_path, capsys, one_rate):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_figures(tmp_path):
-    words = ["--pairs", "cnn-vit", "-k", "256", "--trials", "3"]
+    words = ["--pairs", "cnn-vit", "-k", "128", "--trials", "3", "--columns", "static", "single", "search"]
     command = [sys.executable, "-m", "hf_infodist.studies.tightness", *words]
     subprocess.run([*command, "--work", tmp_path / "whole"], check=True, capture_output=True)
     file = tmp_path / "halves" / "cnn-vit.jsonl"
     with subprocess.Popen([*command, "--work", file.parent], stderr=subprocess.DEVNULL) as process:
-        while not file.exists() or file.read_bytes().count(b"\n") < 12:
+        while not file.exists() or file.read_bytes().count(b"\n") < 6:
             assert process.poll() is None
-            time.sleep(0.05)
+            time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
     kept = file.read_text().rpartition("\n")[0].splitlines()
     subprocess.run([*command, "--work", file.parent], check=True, capture_output=True)
     lines = file.read_text().splitlines()
-    assert lines[: len(kept)] == kept and 12 <= len(kept) < len(lines)
+    assert lines[: len(kept)] == kept and 6 <= len(kept) < len(lines)
     whole = (tmp_path / "whole" / "cnn-vit.jsonl").read_text().splitlines()
     for first, second in zip(map(json.loads, whole), map(json.loads, lines), strict=True):
         assert {**first, "seconds": 0} == {**second, "seconds": 0}

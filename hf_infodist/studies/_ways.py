@@ -27,7 +27,7 @@ class Outcome:
     Attributes:
         nats: Codelength; None where training diverged.
         gradient_images: Images that the run of these nats passed through a gradient.
-        spent: The same of all the runs it took to find it.
+        spent: The same of all the runs it took to find it; 0 of a search in which every run diverged.
         details: Learners of a mixture; protocol and outcomes of a search.
     """
 
@@ -73,7 +73,10 @@ class BySearch:
 
     def code(self, pair: Pair, accelerator: Accelerator) -> Outcome:
         """Code B given A."""
-        found = search(pair, trials=self.trials, budget=self.budget, seed=self.seed, accelerator=accelerator)
+        try:
+            found = search(pair, trials=self.trials, budget=self.budget, seed=self.seed, accelerator=accelerator)
+        except UnfitError:
+            return Outcome(None, 0, 0, {})
         outcomes = [trial.outcome for trial in found.trials]
         counts = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
         details = {"protocol": found.protocol.to_dict(), "outcomes": counts}
