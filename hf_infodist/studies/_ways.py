@@ -101,7 +101,7 @@ class ByPreqtorch:
 def ways(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dict[str, Way]:
     """Return the ways to code a pair, by column and variant; the cheapest variant of a column is chosen in hindsight.
 
-    A near pair gets no variants with adapting BatchNorm; a large one gets lower rates for preqtorch, and a small search.
+    A near pair gets no variants with adapting BatchNorm; a large one gets lower rates for preqtorch, and few trials.
     """
     preset, blockwise = (replace(PROTOCOLS[name], seed=seed) for name in (setting.protocol, "blockwise"))
     batchnorms: tuple[Batchnorm, ...] = ("frozen",) if setting.near else ("frozen", "adapting")
