@@ -103,14 +103,13 @@ class Permutation(_LabelLearner):
 
     def predict(self, start: int, end: int) -> Tensor:
         """Return log-probabilities for images ``[start, end)``, ``[n, C]``."""
-        weights = torch.log_softmax(-self.hypothesis_nats, dim=0)
-        return torch.logsumexp(weights[:, None, None] + self._hypotheses(start, end), dim=0)
+        return self._mix(self._hypotheses(start, end))
 
     def learn(self, start: int, end: int, priced: PricedTargets) -> int:
         """Weigh the permutations by how well they explain the new images."""
-        revealed = priced[start:end]  # [n, C]
-        self.image_nats[start:end] = kl_nats(revealed, self.predict(start, end))
-        self.hypothesis_nats += kl_nats(revealed, self._hypotheses(start, end)).sum(1)
+        revealed, hypotheses = priced[start:end], self._hypotheses(start, end)
+        self.image_nats[start:end] = kl_nats(revealed, self._mix(hypotheses))
+        self.hypothesis_nats += kl_nats(revealed, hypotheses).sum(1)
         self.evidence += revealed.exp().T @ self._log_probs(start, end).clamp_min(_LEAST_LOG_PROB)
         self.images += end - start
         if self.images >= self.next_belief:
@@ -130,6 +129,10 @@ class Permutation(_LabelLearner):
         log_probs = self._log_probs(start, end)
         permuted = (log_probs.exp() @ self.belief.T).log()
         return torch.stack([log_probs[:, list(self.as_they_are)], permuted])
+
+    def _mix(self, hypotheses: Tensor) -> Tensor:
+        weights = torch.log_softmax(-self.hypothesis_nats, dim=0)
+        return torch.logsumexp(weights[:, None, None] + hypotheses, dim=0)
 
     def _balance(self) -> None:
         """Scale rows and columns of ``exp(evidence)`` to sums of 1 (Sinkhorn & Knopp 1967), from where it stood."""
