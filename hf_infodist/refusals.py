@@ -98,7 +98,8 @@ def _refused(kind: str, repo: str, revision: str | None, response: Any) -> NotFo
     if status in (401, 404):
         return missing(kind, repo)
     why = f"it answered {status} {response.headers.get('X-Error-Message', '')}".strip()
-    return NotFoundError(f"the Hub refused {kind} {repo!r}", why, "try again later, or use what is cached or local")
+    late, forbidden = "try again later, or use what is cached or local", "use a token that may do this: hf auth login"
+    return NotFoundError(f"the Hub refused {kind} {repo!r}", why, forbidden if status == 403 else late)
 
 
 def _chain(error: BaseException | None, *, context: bool = False) -> Iterator[BaseException]:

@@ -58,6 +58,7 @@ PLAIN = HfHubHTTPError("no", response=Answer(401))  # what http makes of it
         (errors.GatedRepoError("no", response=Answer(403, "GatedRepo")), "hf_x", ["is gated", "not let you in yet"]),
         (errors.RevisionNotFoundError("no", response=Answer(404, "RevisionNotFound")), None, ["no revision 'v9'"]),
         (HfHubHTTPError("no", response=Answer(429, None, "Too many")), None, ["refused", "answered 429 Too many"]),
+        (HfHubHTTPError("no", response=Answer(403)), "hf_x", ["refused", "answered 403", "use a token that may"]),
         (ConnectionRefusedError("no"), None, ["cannot be fetched now", "ConnectionRefusedError", "not mean a typo"]),
         (TimeoutError("slow"), None, ["cannot be fetched now", "TimeoutError: slow"]),
     ],
