@@ -56,7 +56,8 @@ def unreachable(name: str, place: str, error: BaseException | None = None) -> No
     what, local = f"{name!r} cannot be fetched now", "use what is cached or local, such as demo:cnn and digits"
     if constants.HF_HUB_OFFLINE:
         return NotFoundError(what, "HF_HUB_OFFLINE is set, and the cache does not have it", f"unset it, or {local}")
-    reason = "" if error is None else f" ({one_line([*_chain(error, context=True)][-1])})"
+    reasons = [part for part in _chain(error, context=True) if _is_network(part)]
+    reason = f" ({one_line(reasons[-1])})" if reasons else ""
     why = f"{place} cannot be reached{reason}, and the cache does not have it; this does not mean a typo"
     return NotFoundError(what, why, f"check the connection and try again, or {local}")
 
