@@ -95,9 +95,9 @@ class Repository:
         return oid
 
     def split(self, rest: str) -> tuple[str, str]:
-        """Part ``revision/path``, where the names of pull requests have slashes, into a commit and a path."""
-        revision, _, path = re.fullmatch(r"(refs/\w+/\w+|[^/]+)(/(.*))?", rest).group(1, 2, 3)
-        return self.resolve(revision), (path or "").strip("/")
+        """Part ``revision/path`` into a commit and a path."""
+        revision, _, path = rest.partition("/")
+        return self.resolve(revision), path.strip("/")
 
     def files(self, revision: str = "main") -> Files:
         return self.commits[self.resolve(revision)]
@@ -113,9 +113,8 @@ class Repository:
         names = {name: card[name] for name in ("pipeline_tag", "library_name", "sdk") if name in card}
         times = {"lastModified": BORN, "createdAt": BORN}
         tags = [*card.get("tags", []), *names.values()]
-        return (
-            {"id": self.id, "sha": oid, "siblings": siblings, "cardData": card, "tags": tags} | facts | names | times
-        )
+        commit = {"id": self.id, "sha": oid, "siblings": siblings, "cardData": card, "tags": tags}
+        return commit | facts | names | times
 
     def _metadata(self, oid: str) -> dict[str, Any]:
         card = self.text("README.md", oid) if "README.md" in self.commits[oid] else ""
@@ -141,6 +140,12 @@ class Hub:
         online = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"), "0")
         quiet = {"HF_UPDATE_DOWNLOAD_COUNTS": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
         return {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_TOKEN": token} | online | quiet
+
+    def put(self, kind: str, id: str, contents: dict[str, bytes]) -> Repository:
+        """Make a repository without a client."""
+        repository = self.repositories[kind, id] = Repository(kind, id)
+        repository.commit({path: File(self.keep(data), lfs=path.endswith(LFS)) for path, data in contents.items()})
+        return repository
 
     def keep(self, data: bytes) -> Path:
         path = self.folder / hashlib.sha256(data).hexdigest()
@@ -173,7 +178,6 @@ def application(hub: Hub) -> FastAPI:
     """Return the server of a hub."""
     app = FastAPI()
     _errors(app, hub)
-    _accounts(app, hub)
     _reading(app, hub)
     _writing(app, hub)
     return app
@@ -189,30 +193,6 @@ def _errors(app: FastAPI, hub: Hub) -> None:
         response = await answer(request)
         hub.log.append(f"{request.method} {request.url.path} {response.status_code}")
         return response
-
-
-def _accounts(app: FastAPI, hub: Hub) -> None:
-    @app.get("/api/whoami-v2")
-    async def whoami(request: Request) -> dict:
-        if not (user := hub.user(request)):
-            raise Refusal(401, "", "Invalid username or password.")
-        return {"type": "user", "name": user, "orgs": [], "auth": {"type": "access_token"}}
-
-    @app.post("/api/repos/create")
-    async def create(request: Request) -> Response:
-        wish = await request.json()
-        kind, id = f"{wish.get('type') or 'model'}s", f"{wish.get('organization') or hub.user(request)}/{wish['name']}"
-        hub.write(request, id)
-        answer = {"url": f"{hub.url}/{'' if kind == 'models' else kind + '/'}{id}", "name": id}
-        if (kind, id) in hub.repositories:
-            return JSONResponse(answer, 409)
-        repository = hub.repositories[kind, id] = Repository(kind, id, bool(wish.get("private")))
-        repository.commit({})
-        return JSONResponse(answer)
-
-    @app.post("/api/validate-yaml")
-    async def validate() -> dict:
-        return {"errors": [], "warnings": []}
 
 
 def _reading(app: FastAPI, hub: Hub) -> None:
@@ -243,14 +223,6 @@ def _reading(app: FastAPI, hub: Hub) -> None:
             raise Refusal(404, "EntryNotFound", f"{folder} does not exist")
         return entries
 
-    @app.post("/api/{kind}/{org}/{name}/paths-info/{revision:path}")
-    async def paths(kind: str, org: str, name: str, revision: str, request: Request) -> list[dict]:
-        files = hub.find(request, kind, f"{org}/{name}").files(revision)
-        form = "json" not in request.headers.get("content-type", "")
-        asked = (await request.form()).getlist("paths") if form else (await request.json())["paths"]
-        known = {entry["path"]: entry for entry in _below(files, "")}
-        return [known[path] for path in asked if path in known]
-
     @app.api_route("/{kind}/{org}/{name}/resolve/{rest:path}", methods=["GET", "HEAD"])
     async def contents(kind: str, org: str, name: str, rest: str, request: Request) -> Response:
         repository = hub.find(request, kind, f"{org}/{name}", contents=True)
@@ -278,6 +250,22 @@ def _below(files: Files, folder: str) -> list[dict[str, Any]]:
 
 
 def _writing(app: FastAPI, hub: Hub) -> None:
+    @app.post("/api/repos/create")
+    async def create(request: Request) -> Response:
+        wish = await request.json()
+        kind, id = f"{wish.get('type') or 'model'}s", f"{wish.get('organization') or hub.user(request)}/{wish['name']}"
+        hub.write(request, id)
+        answer = {"url": f"{hub.url}/{'' if kind == 'models' else kind + '/'}{id}", "name": id}
+        if (kind, id) in hub.repositories:
+            return JSONResponse(answer, 409)
+        repository = hub.repositories[kind, id] = Repository(kind, id, bool(wish.get("private")))
+        repository.commit({})
+        return JSONResponse(answer)
+
+    @app.post("/api/validate-yaml")
+    async def validate() -> dict:
+        return {"errors": [], "warnings": []}
+
     @app.post("/api/{kind}/{org}/{name}/preupload/{revision:path}")
     async def preupload(kind: str, org: str, name: str, revision: str, request: Request) -> dict:
         hub.find(request, kind, f"{org}/{name}").resolve(revision)
@@ -306,8 +294,8 @@ def _writing(app: FastAPI, hub: Hub) -> None:
         lines = [json.loads(line) for line in (await request.body()).splitlines() if line.strip()]
         base = next((line["value"].get("parentCommit") for line in lines if line["key"] == "header"), None)
         files, url = dict(repository.files(base or ref)), None
-        if request.query_params.get("create_pr") == "1":
-            number = 1 + sum(name.startswith("refs/pr/") for name in repository.refs)
+        if request.query_params.get("create_pr") == "1" and hub.user(request):
+            number = 1 + sum(ref.startswith("refs/pr/") for ref in repository.refs)
             ref, url = f"refs/pr/{number}", f"{hub.url}/{org}/{name}/discussions/{number}"
         else:
             hub.write(request, repository.id)
@@ -330,8 +318,6 @@ def _apply(hub: Hub, files: Files, key: str, value: dict[str, Any]) -> None:
         files[value["path"]] = File(hub.keep(base64.b64decode(value["content"])), lfs=False)
     elif key == "lfsFile":
         files[value["path"]] = File(hub.folder / value["oid"], lfs=True)
-    elif key == "deletedFile":
-        files.pop(value["path"], None)
 
 
 @contextmanager

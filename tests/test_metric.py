@@ -8,6 +8,7 @@ from functools import cache
 import card_examples
 import datasets
 import evaluate
+import huggingface_hub
 import pytest
 from card_examples import CARD, ROOT
 from PIL import Image
@@ -15,6 +16,7 @@ from PIL import Image
 from hf_infodist.distance import information_distance
 from hf_infodist.errors import NotFoundError, UsageError
 from hf_infodist.images import load_images
+from hf_infodist.protocol import PROTOCOLS
 
 FOLDER = ROOT / "metrics" / "infodist"
 DIGITS = {"images": "digits", "k": 64}
@@ -220,6 +222,16 @@ def test_a_pipeline_of_evaluate_has_no_names_to_give(metric):
     assert "by name" in refused(UsageError, evaluator.compute, model_or_pipeline=model, data=data, metric=metric)
 
 
+def test_what_of_evaluate_fails_whatever_the_metric():
+    assert not hasattr(huggingface_hub, "Repository")  # of which `evaluate-cli create` makes use
+    pytest.importorskip("pandas", "3")
+    from evaluate.visualization import radar_plot
+
+    figures = [{"speed": 1.0, "size": 2.0, "cost": 3.0}, {"speed": 2.0, "size": 1.0, "cost": 4.0}]
+    with pytest.raises(ValueError, match="zip"):
+        radar_plot(data=figures, model_names=["one", "other"])
+
+
 # Its card and its page
 
 
@@ -248,6 +260,11 @@ def test_the_suite_of_the_card_compares_a_model_with_its_references(caches, monk
     ((nearest, other),) = [task["infodist"] for task in names["results"]]
     assert nearest < 0.01 and other == pytest.approx(expected()["mean_infodist"], rel=1e-4)
     assert names["results"][0]["task_name"] == "digits"
+
+
+def test_the_card_names_every_protocol():
+    card = CARD.read_text(encoding="utf-8")
+    assert all(f"`{protocol}`" in card for protocol in PROTOCOLS)
 
 
 def test_the_card_has_the_front_matter_of_a_space():
