@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_infodist.coding import Codelength
-    from hf_infodist.distance import codelength, information_distance
+    from hf_infodist.codelength import Codelength
+    from hf_infodist.distance import Execution, codelength, complexity, information_distance, information_transfer
     from hf_infodist.errors import InfodistError
     from hf_infodist.images import Images, load_images
     from hf_infodist.models import Classifier, load_classifier
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 _HOMES = {
     "PROTOCOLS": "protocol",
     "Classifier": "models",
-    "Codelength": "coding",
+    "Codelength": "codelength",
     "CodingProtocol": "protocol",
+    "Execution": "distance",
     "Images": "images",
     "InfodistError": "errors",
     "InformationDistance": "result",
     "codelength": "distance",
+    "complexity": "distance",
     "information_distance": "distance",
+    "information_transfer": "distance",
     "load_classifier": "models",
     "load_images": "images",
 }
@@ -31,11 +34,14 @@ __all__ = [
     "Classifier",
     "Codelength",
     "CodingProtocol",
+    "Execution",
     "Images",
     "InfodistError",
     "InformationDistance",
     "codelength",
+    "complexity",
     "information_distance",
+    "information_transfer",
     "load_classifier",
     "load_images",
 ]

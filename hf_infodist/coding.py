@@ -3,8 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,35 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hf_infodist.mixture import Mixture
+from hf_infodist.codelength import Codelength, LearnerRecord
+from hf_infodist.mixture import Mixture, kl_nats
+from hf_infodist.outputs import Rows
 from hf_infodist.protocol import halved
 
 SPENT_NATS = 1e-9  # a loss below this is round-off: Adam would turn it into whole steps
-
-
-def kl_nats(teacher_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
-    """Return the Kullback-Leibler divergence KL(q ‖ p) of each row, in nats; round-off below 0 counts as 0.
-
-    Args:
-        teacher_log_probs: log q, ``[..., C]``; a class with log q = -inf contributes nothing.
-        student_log_probs: log p, ``[..., C]``.
-    """
-    teacher_probs = teacher_log_probs.exp()
-    terms = teacher_probs * (teacher_log_probs - student_log_probs)
-    return torch.where(teacher_probs > 0, terms, 0.0).sum(-1).clamp_min(0.0)
-
-
-class Logits(Protocol):
-    """Logits ``[k, C]`` of ``k`` images, read by rows: an array, a memory map, or computed on the fly."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Images and classes."""
-        ...
-
-    def __getitem__(self, index: Any, /) -> NDArray[np.floating]:
-        """Return the logits of some images, ``[n, C]``."""
-        ...
 
 
 class Targets:
@@ -51,7 +26,7 @@ class Targets:
         labels: Labels drawn from the teacher, ``[k]``, if the student is shown only those.
     """
 
-    def __init__(self, logits: Logits, labels: Tensor | None = None):
+    def __init__(self, logits: Rows, labels: Tensor | None = None):
         self._logits, self._labels = logits, labels
         self.num_images, self.num_classes = logits.shape
 
@@ -86,10 +61,10 @@ class PricedTargets:
         return self._targets.shown(index)
 
 
-def draw_labels(logits: NDArray[np.floating], seed: int) -> Tensor:
+def draw_labels(logits: Rows, seed: int) -> Tensor:
     """Draw y_i ~ softmax(logits_i) for each of ``[k, C]`` logits; return ``[k]`` integers."""
-    uniform = torch.from_numpy(np.random.default_rng([seed, 1]).random(len(logits)))
-    probs = torch.softmax(torch.from_numpy(np.array(logits, dtype=np.float64)), dim=-1)
+    uniform = torch.from_numpy(np.random.default_rng([seed, 1]).random(logits.shape[0]))
+    probs = torch.softmax(torch.from_numpy(np.array(logits[:], dtype=np.float64)), dim=-1)
     cumulative = probs.cumsum(-1)
     drawn = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)
     return drawn.squeeze(-1).clamp_(max=logits.shape[1] - 1)
@@ -100,6 +75,7 @@ class Learner(Protocol):
 
     name: str
     costs_gradients: bool  # of a network: worth stopping once it has fallen behind
+    image_by_image: bool  # so cheap that it learns from each image before it predicts the next
 
     def predict(self, start: int, end: int) -> Tensor:
         """Return log-probabilities for images ``[start, end)``, ``[end - start, C]`` in float64."""
@@ -113,98 +89,65 @@ class Learner(Protocol):
         """Free memory; the learner is not used again."""
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that changes as it learns: tensors and plain Python, for a checkpoint."""
+        ...
 
-@dataclass(frozen=True)
-class LearnerRecord:
-    """What one learner would have cost alone, and the weight the mixture gave it in the end.
-
-    A learner that was dropped has weight 0, and priced only the first ``images``.
-    """
-
-    name: str
-    nats: float
-    images: int
-    weight: float
-    gradient_images: int
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        ...
 
 
-@dataclass(frozen=True, eq=False)
-class Codelength:
-    """L'(B|A): what teaching a student its teacher's outputs cost, image by image.
+class Team(Protocol):
+    """The processes that code together, each with some of the learners; `Alone` is a team of one."""
 
-    Attributes:
-        image_nats: Price of each image when it was new, ``[k]``, nats.
-        static_nats: Price of all images without any learning, nats.
-        learners: One record per learner.
-        block_ends: Number of images priced after each block.
-        epsilon: Nats per image below which the last images count as converged.
-        seconds: Wall time spent pricing and learning.
-    """
+    def merge(self, own: dict) -> dict:
+        """Return the union of the dictionaries that all processes bring, the same on each of them."""
+        ...
 
-    image_nats: NDArray[np.float64]
-    static_nats: float
-    learners: tuple[LearnerRecord, ...]
-    block_ends: tuple[int, ...]
-    epsilon: float
-    seconds: float
 
-    @cached_property
-    def nats(self) -> float:
-        """Total codelength, equation (6)."""
-        return math.fsum(self.image_nats)
+class Alone:
+    """A single process."""
 
-    @property
-    def nats_per_image(self) -> float:
-        """Mean price of an image."""
-        return self.nats / len(self.image_nats)
+    def merge(self, own: dict) -> dict:
+        """Return what is there."""
+        return own
 
-    @property
-    def final_nats_per_image(self) -> float:
-        """Mean price over the last block, or over the last tenth of the images where that is longer."""
-        last_block = self.block_ends[-1] - (self.block_ends[-2] if len(self.block_ends) > 1 else 0)
-        return float(self.image_nats[-max(last_block, len(self.image_nats) // 10) :].mean())
 
-    @property
-    def converged(self) -> bool:
-        """Whether the student has become the teacher up to epsilon, equation (4)."""
-        return self.final_nats_per_image <= self.epsilon
+class Keeper(Protocol):
+    """Where a run leaves checkpoints, and finds them again."""
 
-    @property
-    def stderr_nats(self) -> float:
-        """Standard error of `nats` over the draw of the images.
+    def load(self, run: "Coding") -> None:
+        """Put a run where the last checkpoint left it, if there is one."""
+        ...
 
-        Prices fall as the student learns, so the spread is taken between neighbours, not around a common mean
-        (von Neumann's mean square successive difference).
-        """
-        if len(self.image_nats) < 2:
-            return math.nan
-        return math.sqrt(len(self.image_nats) * float((np.diff(self.image_nats) ** 2).mean()) / 2)
+    def save(self, run: "Coding") -> None:
+        """Write a checkpoint if it is time for one, or if the run is over."""
+        ...
 
-    @property
-    def gradient_images(self) -> int:
-        """Images passed through a gradient, all learners together."""
-        return sum(learner.gradient_images for learner in self.learners)
 
-    def curve(self, points: int = 200) -> list[tuple[int, float]]:
-        """Return (images, cumulative nats) at up to ``points`` block ends, the last one included."""
-        cumulative = np.cumsum(self.image_nats)
-        ends = self.block_ends[:: -(-len(self.block_ends) // points)]
-        ends = ends if ends[-1] == self.block_ends[-1] else (*ends, self.block_ends[-1])
-        return [(end, float(cumulative[end - 1])) for end in ends]
+class Elsewhere:
+    """Stands for a learner that another process of the team has."""
+
+    def __init__(self, name: str, costs_gradients: bool):
+        self.name, self.costs_gradients = name, costs_gradients
 
 
 def prequential(
-    learners: Sequence[Learner],
+    learners: "Sequence[Learner | Elsewhere]",
     targets: Targets,
     blocks: Iterable[tuple[int, int]],
     *,
     mixture: Mixture,
     price: Literal["kl", "labels"] = "kl",
     static_nats: float = math.nan,
+    marginal_nats: float = math.nan,
     epsilon: float = 0.0,
     survivors: int | None = None,
     trial: int = 128,
     on_block: Callable[[int, float], None] | None = None,
+    team: Team | None = None,
+    keeper: Keeper | None = None,
 ) -> Codelength:
     """Price every image with every learner before any of them learns from it.
 
@@ -217,87 +160,162 @@ def prequential(
         mixture: Combines the ``J`` predictions.
         price: What an image costs.
         static_nats: Recorded with the result.
+        marginal_nats: Recorded with the result.
         epsilon: Recorded with the result.
         survivors: After ``trial`` images, and each time they have doubled again, the worse half of the learners that
             cost gradients stops, down to this many; None keeps all. Judged by the last half of the priced images.
         trial: See ``survivors``.
         on_block: Called after each block with the images priced and the nats so far.
+        team: The processes among which the learners are spread; this one alone if None.
+        keeper: Checkpoints; none are kept if None.
 
     Raises:
         FloatingPointError: If the price of an image is not finite.
     """
-    started = time.perf_counter()
-    field = _Field(learners, targets.num_images)
-    image_nats, block_ends, next_trial = np.zeros(targets.num_images), [], trial
+    run = Coding(learners, targets, mixture, price=price, survivors=survivors, trial=trial, team=team or Alone())
+    if keeper:
+        keeper.load(run)
     for start, end in blocks:
-        soft, shown = targets.soft(slice(start, end)), targets.shown(slice(start, end))
-        log_probs = field.predict(start, end)  # [active, n, C]
-        mixed = mixture.code(log_probs, kl_nats(shown, log_probs))
-        image_nats[start:end] = _price(soft, shown, mixed, price)
-        field.note(start, end, _price(soft, shown, log_probs, price))
-        block_ends.append(end)
-        if not np.isfinite(image_nats[start:end]).all():
-            raise FloatingPointError(f"its predictions of images {start} to {end} are not finite")
-        if survivors is not None and end >= next_trial:
-            mixture.keep(field.halve(end, survivors))
-            next_trial = 2 * end
-        if end < targets.num_images:
-            field.learn(start, end, PricedTargets(targets, end))
+        if end <= run.end:
+            continue  # priced before the checkpoint
+        run.code(start, end)
+        if keeper:
+            keeper.save(run)
         if on_block:
-            on_block(end, math.fsum(image_nats[:end]))
+            on_block(end, math.fsum(run.image_nats[:end]))
     return Codelength(
-        image_nats=image_nats,
+        image_nats=run.image_nats,
         static_nats=static_nats,
-        learners=field.records(mixture.log_weights.exp().tolist()),
-        block_ends=tuple(block_ends),
+        marginal_nats=marginal_nats,
+        learners=run.records(),
+        block_ends=tuple(run.block_ends),
         epsilon=epsilon,
-        seconds=time.perf_counter() - started,
+        seconds=run.seconds,
     )
 
 
-class _Field:
-    """The learners, which of them still run, and what each has cost."""
+class Coding:
+    """How far a run has come: what each image and each learner has cost, which learners go on, and the mixture."""
 
-    def __init__(self, learners: Sequence[Learner], images: int):
-        self.learners = learners
+    def __init__(
+        self,
+        learners: "Sequence[Learner | Elsewhere]",
+        targets: Targets,
+        mixture: Mixture,
+        *,
+        price: str,
+        survivors: int | None,
+        trial: int,
+        team: Team,
+    ):
+        self.learners, self.targets, self.mixture, self.team = learners, targets, mixture, team
+        self.price, self.survivors, self.next_trial = price, survivors, trial
         self.active = list(range(len(learners)))
-        self.nats = np.zeros((len(learners), images))
-        self.images, self.gradient_images = ([0] * len(learners) for _ in range(2))
+        self.image_nats = np.zeros(targets.num_images)
+        self.learner_nats = np.zeros((len(learners) + 1, targets.num_images))  # the last row is the pool's
+        self.images, self.gradient_images = [0] * len(learners), [0] * len(learners)
+        self.block_ends: list[int] = []
+        self.seconds = 0.0
 
-    def predict(self, start: int, end: int) -> Tensor:
-        """Return the predictions of all that run, ``[active, n, C]``; what is not a number counts as no chance."""
-        log_probs = torch.stack([self.learners[j].predict(start, end) for j in self.active])
-        return torch.nan_to_num(log_probs, nan=-math.inf, neginf=-math.inf)
+    @property
+    def end(self) -> int:
+        """Number of images priced."""
+        return self.block_ends[-1] if self.block_ends else 0
 
-    def note(self, start: int, end: int, nats: NDArray[np.float64]) -> None:
-        """Remember what images ``[start, end)`` cost each that runs, ``[active, n]``."""
-        self.nats[self.active, start:end] = nats
+    @property
+    def here(self) -> "dict[int, Learner]":
+        """The learners of this process that go on."""
+        learners = ((j, self.learners[j]) for j in self.active)
+        return {j: learner for j, learner in learners if not isinstance(learner, Elsewhere)}
+
+    def code(self, start: int, end: int) -> None:
+        """Price images ``[start, end)`` with all learners, then let them learn."""
+        started = time.perf_counter()
+        soft, shown = self.targets.soft(slice(start, end)), self.targets.shown(slice(start, end))
+        mixed, log_probs = self.mixture.code(self._predict(start, end), shown)
+        self.image_nats[start:end] = _price(soft, shown, mixed, self.price)
+        if not np.isfinite(self.image_nats[start:end]).all():
+            raise FloatingPointError(f"its predictions of images {start} to {end} are not finite")
+        rows = self.active if self.mixture.pool is None else [*self.active, -1]
+        self.learner_nats[rows, start:end] = _price(soft, shown, log_probs, self.price)
         for j in self.active:
             self.images[j] = end
+        self.block_ends.append(end)
+        if self.survivors is not None and end >= self.next_trial:
+            self._halve(end, self.survivors)
+        if end < self.targets.num_images:
+            priced = PricedTargets(self.targets, end)
+            for j, learner in self.here.items():
+                if not learner.image_by_image:
+                    self.gradient_images[j] += learner.learn(start, end, priced)
+        self.seconds += time.perf_counter() - started
 
-    def halve(self, end: int, survivors: int) -> list[int]:
-        """Stop the worse half of those that cost gradients; return the positions of those that go on."""
-        recent_nats = self.nats[:, end // 2 : end].sum(1)
+    def _predict(self, start: int, end: int) -> Tensor:
+        """Return the predictions of all that go on, ``[active, n, C]``; what is not a number counts as no chance."""
+        own = {j: self._predict_with(learner, start, end) for j, learner in self.here.items()}
+        everyones = self.team.merge(own)
+        log_probs = torch.stack([everyones[j] for j in self.active])
+        return torch.nan_to_num(log_probs, nan=-math.inf, neginf=-math.inf)
+
+    def _predict_with(self, learner: "Learner", start: int, end: int) -> Tensor:
+        if not learner.image_by_image:
+            return learner.predict(start, end)
+        predictions = []
+        for i in range(start, end):
+            predictions.append(learner.predict(i, i + 1))
+            learner.learn(i, i + 1, PricedTargets(self.targets, i + 1))
+        return torch.cat(predictions)
+
+    def _halve(self, end: int, survivors: int) -> None:
+        """Stop the worse half of the learners that cost gradients."""
+        recent_nats = self.learner_nats[:, end // 2 : end].sum(1)
         costly = sorted((j for j in self.active if self.learners[j].costs_gradients), key=lambda j: recent_nats[j])
         stopped = costly[halved(len(costly), survivors) :]
         for j in stopped:
-            self.learners[j].stop()
-        kept = [position for position, j in enumerate(self.active) if j not in stopped]
-        self.active = [self.active[position] for position in kept]
-        return kept
+            if j in self.here:
+                self.here[j].stop()
+        self.mixture.keep([position for position, j in enumerate(self.active) if j not in stopped])
+        self.active = [j for j in self.active if j not in stopped]
+        self.next_trial = 2 * end
 
-    def learn(self, start: int, end: int, priced: PricedTargets) -> None:
-        """Let all that run learn from a block."""
-        for j in self.active:
-            self.gradient_images[j] += self.learners[j].learn(start, end, priced)
-
-    def records(self, weights: list[float]) -> tuple[LearnerRecord, ...]:
-        """Return one record per learner, given the weights of those that run."""
-        weight = dict(zip(self.active, weights, strict=True))
+    def records(self) -> tuple[LearnerRecord, ...]:
+        """Return one record per learner, and one of their pool."""
+        names = [*(learner.name for learner in self.learners), "pool"]
+        weights = self.mixture.log_weights.exp().tolist()
+        weight = dict(zip([*self.active, len(self.learners)], weights, strict=False))  # the pool has the last
+        gradients = [*self._gradient_images(), 0]
         return tuple(
-            LearnerRecord(learner.name, float(self.nats[j].sum()), self.images[j], weight.get(j, 0.0), gradients)
-            for j, (learner, gradients) in enumerate(zip(self.learners, self.gradient_images, strict=True))
+            LearnerRecord(name, float(self.learner_nats[j].sum()), images, weight.get(j, 0.0), gradients[j])
+            for j, (name, images) in enumerate(zip(names, [*self.images, self.end], strict=True))
+            if j < len(self.learners) or self.mixture.pool
         )
+
+    def _gradient_images(self) -> list[int]:
+        own = {j: count for j, count in enumerate(self.gradient_images) if not isinstance(self.learners[j], Elsewhere)}
+        everyones = self.team.merge(own)
+        return [everyones[j] for j in range(len(self.learners))]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that changes but the learners themselves, for a checkpoint."""
+        return {
+            "image_nats": torch.from_numpy(self.image_nats),
+            "learner_nats": torch.from_numpy(self.learner_nats),
+            "mixture": self.mixture.state_dict(),
+            "counts": {name: getattr(self, name) for name in _COUNTS} | {"gradient_images": self._gradient_images()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; learners that had stopped free their memory."""
+        self.image_nats, self.learner_nats = state["image_nats"].numpy(), state["learner_nats"].numpy()
+        self.mixture.load_state_dict(state["mixture"])
+        before = self.here
+        for name in _COUNTS:
+            setattr(self, name, state["counts"][name])
+        for j in before.keys() - self.here.keys():
+            before[j].stop()
+
+
+_COUNTS = ("active", "images", "gradient_images", "block_ends", "next_trial", "seconds")
 
 
 def _price(soft: Tensor, shown: Tensor, log_probs: Tensor, price: str) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hf_infodist.models import Classifier
+from hf_infodist.processes import one_thread
 from hf_infodist.protocol import CodingProtocol
 
 _WARM_UP_IMAGES = 4
@@ -76,9 +77,11 @@ def estimate_cost(
         protocol: Sets how many gradients each image takes.
         device: Where the run will be.
     """
-    models = tuple(_model_cost(classifier, protocol.batch, device) for classifier in classifiers)
+    with one_thread(device):
+        models = tuple(_model_cost(classifier, protocol.batch, device) for classifier in classifiers)
     steps = protocol.gradient_images(k)
-    passes = k * (1 + any(learner.kind == "finetuned" for learner in protocol.learners))  # outputs, then prices
+    fine_tuned = sum(learner.kind == "finetuned" for learner in protocol.learners)
+    passes = k * (1 + protocol.orders * min(fine_tuned, protocol.survivors or fine_tuned))  # outputs, then prices
     return Estimate(
         models=models,
         k=k,

@@ -2,8 +2,10 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +14,22 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import skip_init
 
-from hf_infodist.coding import SPENT_NATS, Logits, PricedTargets, kl_nats
-from hf_infodist.outputs import Pixels
+from hf_infodist.codelength import HEAD_IMAGES
+from hf_infodist.coding import SPENT_NATS, PricedTargets
+from hf_infodist.label_learners import Permutation
+from hf_infodist.mixture import kl_nats
+from hf_infodist.outputs import Pixels, Rows, StartLogits
+from hf_infodist.processes import ProcessTeam
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
 from hf_infodist.units import parameter_units, with_mean_one
+
+_WHOLE = slice(None)
 
 
 class _Fixed:
     """What the learners that never learn share."""
 
-    costs_gradients = False
+    costs_gradients = image_by_image = False
 
     def learn(self, start: int, end: int, priced: PricedTargets) -> int:
         """Learn nothing."""
@@ -29,6 +37,13 @@ class _Fixed:
 
     def stop(self) -> None:
         """Free nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: nothing changes."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stay as it is."""
 
 
 class Uniform(_Fixed):
@@ -54,12 +69,34 @@ class Static(_Fixed):
 
     name = "static"
 
-    def __init__(self, logits: Logits):
+    def __init__(self, logits: Rows):
         self.logits = logits
 
     def predict(self, start: int, end: int) -> Tensor:
         """Return the start's log-probabilities, ``[n, C]``."""
         return log_softmax64(torch.from_numpy(np.array(self.logits[start:end])))
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a student starts.
+
+    Attributes:
+        outputs: The model's own logits, ``[k, S]``.
+        num_classes: C, the teacher's classes.
+        rows: The student's class for each of the teacher's (-1: none), or None for a new head that says 0 everywhere.
+        network: Returns a new copy of the student with the head that given rows make; None for learners without one.
+    """
+
+    outputs: Rows
+    num_classes: int
+    rows: tuple[int, ...] | None
+    network: Callable[[Sequence[int] | None], nn.Module] | None = None
+
+    @property
+    def logits(self) -> StartLogits:
+        """The student's first logits, ``[k, C]``."""
+        return StartLogits(self.outputs, self.rows, self.num_classes)
 
 
 class Schedule:
@@ -76,6 +113,14 @@ class Schedule:
         for i, batch in enumerate(batches):
             factor = min(1, (i + 1) / warm_up) * (1 - i / len(batches)) if self.protocol.anneal else 1.0
             yield batch, factor
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the random generator."""
+        return dict(self._rng.bit_generator.state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._rng.bit_generator.state = state
 
     def _passes(self, end: int) -> Iterator[NDArray[np.integer]]:
         for _ in range(self.protocol.passes):
@@ -107,24 +152,27 @@ class _Average:
 
 
 class _Gradient:
-    """What the learners trained by Adam share: schedule, steps, averaging, restart."""
+    """What the learners trained by Adam share: schedule, steps, averaging, and where they start.
+
+    Where the classes turn out to come in another order, they start anew with a head in that order: after any of the
+    blocks that begin within the first 256 images, if the permutation has explained the block better than they have.
+    """
 
     costs_gradients = True
+    image_by_image = False
+    share = ProcessTeam()  # computes the gradients of a batch
 
-    def __init__(self, network: nn.Module, spec: LearnerSpec, protocol: CodingProtocol, initial: Logits):
+    def __init__(self, start: Start, spec: LearnerSpec, protocol: CodingProtocol, permutation: Permutation | None):
         self.name = spec.name
-        self.spec, self.protocol = spec, protocol
-        self.initial = initial  # [k, C] logits of the start
+        self.spec, self.protocol, self.permutation = spec, protocol, permutation
         self.schedule = Schedule(protocol)
-        self.network = network
         self.unexplained_nats = 0.0
         self._newest: Tensor | None = None
-        self._start = copy.deepcopy(network.state_dict()) if protocol.restart else None
-        self._reset()
+        self._start_at(start)
 
-    def _reset(self) -> None:
-        if self._start is not None:
-            self.network.load_state_dict(self._start)
+    def _start_at(self, start: Start) -> None:
+        self.start, self.initial = start, start.logits
+        self.network = self._new_network()
         self.steps = 0
         self.optimizer = torch.optim.Adam(self._parameter_groups(), lr=self.spec.lr, fused=True)
         self._lrs = [group["lr"] for group in self.optimizer.param_groups]
@@ -141,41 +189,85 @@ class _Gradient:
 
     def learn(self, start: int, end: int, priced: PricedTargets) -> int:
         """Take the steps that the protocol has for a block; a student that was right so far takes none."""
-        if self._newest is not None:
-            self.unexplained_nats += float(kl_nats(priced[start:end], self._newest).sum())
+        nats = 0.0 if self._newest is None else float(kl_nats(priced[start:end], self._newest).sum())
+        self.unexplained_nats += nats
         if self.unexplained_nats < SPENT_NATS:
             return 0
         if self.protocol.restart:
-            self._reset()
+            self._start_at(self.start)
+        self._reorder_classes(start, end, nats)
         images = 0
         for index, factor in self.schedule.steps(start, end):
             self._step(index, priced[index], factor)
             images += len(index)
         return images if self.costs_gradients else 0
 
+    def _reorder_classes(self, start: int, end: int, nats: float) -> None:
+        if self.permutation is None or start >= HEAD_IMAGES:
+            return
+        rows = self.permutation.rows()
+        if rows != self.start.rows and self.permutation.image_nats[start:end].sum() < nats:
+            self._start_at(replace(self.start, rows=rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return head start, weights, optimiser, average and schedule."""
+        return {
+            "rows": self.start.rows and list(self.start.rows),
+            "steps": self.steps,
+            "unexplained_nats": self.unexplained_nats,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": self.averaged and self.averaged.network.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        rows = state["rows"] and tuple(state["rows"])
+        if rows != self.start.rows:
+            self._start_at(replace(self.start, rows=rows))
+        self.steps, self.unexplained_nats = state["steps"], state["unexplained_nats"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged:
+            self.averaged.network.load_state_dict(state["averaged"])
+        self.schedule.load_state_dict(state["schedule"])
+
     def stop(self) -> None:
         """Free the network, its average and the optimiser's state."""
         del self.network, self.averaged, self.optimizer
 
     def _step(self, index: NDArray[np.integer], targets: Tensor, factor: float) -> None:
-        logits = self._train_logits(index)
-        targets = targets.to(logits.device)
-        loss = -(targets.exp() * torch.log_softmax(logits.double(), dim=-1)).sum(-1).mean()
-        entropy = -torch.xlogy(targets.exp(), targets.exp()).sum(-1).mean()
-        if (loss - entropy).item() < SPENT_NATS:
+        part = self._part(len(index))
+        logits = self._train_logits(index[part])
+        targets = targets[part].to(logits.device)
+        loss = -(targets.exp() * torch.log_softmax(logits.double(), dim=-1)).sum() / len(index)
+        divergence = loss.detach() + torch.xlogy(targets.exp(), targets.exp()).sum() / len(index)
+        if part != _WHOLE:
+            self.share.add([divergence])
+        if divergence.item() < SPENT_NATS:
             return
         for group, lr in zip(self.optimizer.param_groups, self._lrs, strict=True):
             group["lr"] = lr * factor
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if part != _WHOLE:
+            self.share.add([p.grad for p in self.network.parameters() if p.grad is not None])
         self.optimizer.step()
         self.steps += 1
         if self.averaged is not None:
             self.averaged.update(self.steps)
 
+    def _part(self, batch: int) -> slice:
+        """Return the part of a batch whose gradients this process computes."""
+        return _WHOLE
+
     @property
     def _predictor(self) -> nn.Module:
         return self.network if self.averaged is None else self.averaged.network
+
+    def _new_network(self) -> nn.Module:
+        raise NotImplementedError
 
     def _parameter_groups(self) -> list[dict]:
         raise NotImplementedError
@@ -194,22 +286,29 @@ class Head(_Gradient):
 
     Args:
         features: Penultimate features of the start, ``[k, D]``.
-        initial: Logits of the start in the teacher's label space, ``[k, C]``.
+        start: The start in the teacher's label space.
         spec: Learning rate.
         protocol: Schedule.
+        permutation: Tells whether classes come in another order.
     """
+
+    costs_gradients = False  # none worth counting
 
     def __init__(
         self,
-        features: NDArray[np.floating],
-        initial: Logits,
+        features: Rows,
+        start: Start,
         spec: LearnerSpec,
         protocol: CodingProtocol,
+        permutation: Permutation | None = None,
     ):
         self.features, self.scale = features, _feature_rms(features)
-        linear = skip_init(nn.Linear, features.shape[1], initial.shape[1], dtype=torch.float64)  # draws no numbers
-        nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)
-        super().__init__(linear, spec, protocol, initial)
+        super().__init__(start, spec, protocol, permutation)
+
+    def _new_network(self) -> nn.Module:
+        linear = skip_init(nn.Linear, self.features.shape[1], self.start.num_classes, dtype=torch.float64)
+        nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)  # draws no random numbers
+        return linear
 
     def _parameter_groups(self) -> list[dict]:
         """One group; a step moves a logit by about the rate, however many features there are."""
@@ -231,35 +330,42 @@ class FineTuned(_Gradient):
     """Trains every weight of the student by Adam; dropout is off, and there is no weight decay.
 
     Args:
-        network: The student, on its device; trained in place.
         pixels: The images as the student sees them.
-        initial: Logits of the start, ``[k, C]``.
+        start: Makes the student, on its device, and says what it predicts at first.
         spec: Learning rate and treatment of BatchNorm.
         protocol: Schedule.
+        permutation: Tells whether classes come in another order.
         autocast: Context of the forward passes (mixed precision).
         chunk: Images per evaluation pass; does not change the number.
+        share: Processes that compute the gradients of each batch together; all of them hold this learner.
     """
 
     def __init__(
         self,
-        network: nn.Module,
         pixels: Pixels,
-        initial: Logits,
+        start: Start,
         spec: LearnerSpec,
         protocol: CodingProtocol,
+        permutation: Permutation | None = None,
         *,
         autocast: Callable[[], AbstractContextManager] = nullcontext,
         chunk: int = 64,
+        share: ProcessTeam | None = None,
     ):
         self.pixels, self.autocast, self.chunk = pixels, autocast, chunk
+        self.share = share or ProcessTeam()
+        super().__init__(start, spec, protocol, permutation)
+
+    def _new_network(self) -> nn.Module:
+        assert self.start.network is not None
+        network = self.start.network(self.start.rows).eval().requires_grad_(True)
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        network.eval().requires_grad_(True)
-        self.units = parameter_units(network, self._images(slice(0, min(32, len(pixels)))))
-        if spec.step == "mean":
-            self.units = with_mean_one(self.units, network)
         self.norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        super().__init__(network, spec, protocol, initial)
+        self.units = parameter_units(network, self._images(slice(0, min(32, len(self.pixels)))))
+        if self.spec.step == "mean":
+            self.units = with_mean_one(self.units, network)
+        return network
 
     def _images(self, index: slice | NDArray[np.integer]) -> Tensor:
         return self.pixels.batch(index, self.device, self.dtype)
@@ -271,9 +377,19 @@ class FineTuned(_Gradient):
             for name, p in self.network.named_parameters()
         ]
 
+    @property
+    def _adapts(self) -> bool:
+        return self.spec.batchnorm == "adapting" and bool(self.norms)
+
+    def _part(self, batch: int) -> slice:
+        """Share a batch evenly, unless it is needed whole for its statistics, or too small."""
+        if self.share.size == 1 or self._adapts or batch < self.share.size:
+            return _WHOLE
+        return slice(self.share.index, None, self.share.size)
+
     def _train_logits(self, index: NDArray[np.integer]) -> Tensor:
         for norm in self.norms:  # one image has no batch statistics
-            norm.train(self.spec.batchnorm == "adapting" and len(index) > 1)
+            norm.train(self._adapts and len(index) > 1)
         with self.autocast():
             return self.network(self._images(index))
 
@@ -293,10 +409,11 @@ def log_softmax64(logits: Tensor) -> Tensor:
     return torch.log_softmax(logits.double(), dim=-1)
 
 
-def _feature_rms(features: NDArray[np.floating], chunk: int = 4096) -> Tensor:
+def _feature_rms(features: Rows, chunk: int = 4096) -> Tensor:
     """Return the root mean square of each feature, ``[D]``; 1 where a feature is always zero."""
     squares = sum(
-        np.square(features[first : first + chunk], dtype=np.float64).sum(0) for first in range(0, len(features), chunk)
+        np.square(features[first : first + chunk], dtype=np.float64).sum(0)
+        for first in range(0, features.shape[0], chunk)
     )
-    rms = torch.from_numpy(np.sqrt(squares / len(features)))
+    rms = torch.from_numpy(np.sqrt(squares / features.shape[0]))
     return torch.where(rms > 0, rms, 1.0)

@@ -1,49 +1,132 @@
-"""Bayes' rule over learners, with fixed share, in log space."""
+"""Bayes' rule over learners with fixed share, and a pool of them as one predictor more; all in log space."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+_LEAST_LOG_PROB = -30.0  # in a pool: keeps a learner that is certain and wrong from weighing infinitely
+_MEMORY = 0.998  # of a pool, per image: learners change as they learn, so what was seen 500 images ago counts a third
+_STIFFNESS = 3.0  # of a pool: pseudo-observations (in nats² per unit of weight) that hold the first weights
+
+
+def kl_nats(teacher_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergence KL(q ‖ p) of each row, in nats; round-off below 0 counts as 0.
+
+    Args:
+        teacher_log_probs: log q, ``[..., C]``; a class with log q = -inf contributes nothing.
+        student_log_probs: log p, ``[..., C]``.
+    """
+    teacher_probs = teacher_log_probs.exp()
+    terms = teacher_probs * (teacher_log_probs - student_log_probs)
+    return torch.where(teacher_probs > 0, terms, 0.0).sum(-1).clamp_min(0.0)
+
+
+class Pool:
+    """A logarithmic opinion pool, ``p ∝ Π_j p_j^θ_j``, whose exponents are learnt image by image.
+
+    Where learners err differently, their pool predicts better than the best of them (Genest & Zidek 1986). KL is
+    convex in θ; each image moves θ by one Newton step on the images so far, older ones slowly forgotten.
+
+    Args:
+        weights: Exponents before the first image, ``[J]``; normalised here.
+    """
+
+    def __init__(self, weights: list[float]):
+        first = torch.tensor(weights, dtype=torch.float64)
+        self.exponents = first / first.sum()  # [J]
+        self.precision = _STIFFNESS * torch.eye(len(weights), dtype=torch.float64)  # [J, J]
+
+    def code(self, log_probs: Tensor, shown: Tensor) -> Tensor:
+        """Predict each image of a block, and learn from what is revealed of it before the next.
+
+        Args:
+            log_probs: Every learner's prediction, ``[J, n, C]``.
+            shown: Log-probabilities revealed of each image, ``[n, C]``.
+
+        Returns:
+            Log-probabilities of the pool, ``[n, C]``.
+        """
+        clamped, revealed = log_probs.clamp_min(_LEAST_LOG_PROB), shown.exp()
+        return torch.stack([self._step(clamped[:, i], revealed[i]) for i in range(len(shown))])
+
+    def _step(self, log_probs: Tensor, revealed: Tensor) -> Tensor:
+        pooled = torch.log_softmax(self.exponents @ log_probs, dim=0)  # [C]
+        probs = pooled.exp()
+        gradient = log_probs @ (probs - revealed)  # [J]
+        centred = log_probs - (log_probs @ probs)[:, None]
+        hessian = (centred * probs) @ centred.T  # [J, J], of KL in the exponents
+        prior = _STIFFNESS * torch.eye(len(gradient), dtype=torch.float64)
+        self.precision = _MEMORY * self.precision + (1 - _MEMORY) * prior + hessian
+        self.exponents = self.exponents - torch.linalg.solve(self.precision, gradient)
+        return pooled
+
+    def keep(self, kept: list[int]) -> None:
+        """Go on with some of the learners: the exponents that are best where those of the others are 0."""
+        gone = [j for j in range(len(self.exponents)) if j not in kept]
+        precision = self.precision[kept][:, kept]
+        passed_on = torch.linalg.solve(precision, self.precision[kept][:, gone] @ self.exponents[gone])
+        self.exponents, self.precision = self.exponents[kept] + passed_on, precision
+
 
 class Mixture:
-    """A weighted mixture of ``J`` predictors under expected log-loss.
+    """A weighted mixture of ``J`` predictors, and of their `Pool`, under expected log-loss.
 
     KL to a soft target is 1-exp-concave in the prediction, so the Bayesian mixture pays at most
     ``min_j [Σ_i KL(q_i ‖ p_ji) + ln 1/w_j]`` nats. Fixed share (Herbster & Warmuth 1998) with rate ``1/(i+1)``
-    also lets it follow a change of the best learner.
+    also lets it follow a change of the best predictor.
 
     Args:
         prior: Weight of each learner before the first image, ``[J]``; normalised here.
         switching: Whether to apply fixed share after each image.
+        pooling: Whether the pool of the learners takes part, with the weight of a learner of weight 1.
     """
 
-    def __init__(self, prior: list[float], switching: bool = False):
-        weights = torch.tensor(prior, dtype=torch.float64)
-        self.log_prior = (weights / weights.sum()).log()  # [J]
-        self.log_weights = self.log_prior.clone()  # [J]
+    def __init__(self, prior: list[float], switching: bool = False, pooling: bool = False):
+        self.pool = Pool(prior) if pooling else None
+        weights = torch.tensor([*prior, 1.0] if pooling else prior, dtype=torch.float64)
+        self.log_prior = (weights / weights.sum()).log()  # [J] or [J + 1], the pool last
+        self.log_weights = self.log_prior.clone()
         self.switching = switching
         self.images = 0
 
-    def code(self, log_probs: Tensor, losses: Tensor) -> Tensor:
+    def code(self, log_probs: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Predict each image of a block from the weights of its moment, then update them image by image.
 
         Args:
             log_probs: Every learner's prediction, ``[J, n, C]``.
-            losses: Nats every learner loses on what is revealed of each image, ``[J, n]``.
+            shown: Log-probabilities revealed of each image, ``[n, C]``.
 
         Returns:
-            Log-probabilities of the mixture, ``[n, C]``.
+            Log-probabilities of the mixture, ``[n, C]``, and of all that are mixed, ``[J or J + 1, n, C]``.
         """
-        moments = self._advance(losses)  # [n, J]
+        if self.pool:
+            log_probs = torch.cat([log_probs, self.pool.code(log_probs, shown)[None]])
+        moments = self._advance(kl_nats(shown, log_probs))  # [n, J]
         mixed = torch.logsumexp(moments.T[:, :, None] + log_probs, dim=0)
         agreed = (log_probs == log_probs[0]).all(dim=0)  # kept to the bit, so that identity costs exactly nothing
-        return torch.where(agreed, log_probs[0], mixed)
+        return torch.where(agreed, log_probs[0], mixed), log_probs
 
     def keep(self, kept: list[int]) -> None:
         """Go on with some of the learners; the weight of the others is shared out in proportion."""
+        if self.pool:
+            self.pool.keep(kept)
+            kept = [*kept, len(self.log_prior) - 1]
         self.log_prior = torch.log_softmax(self.log_prior[kept], dim=0)
         self.log_weights = torch.log_softmax(self.log_weights[kept], dim=0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that changes, for a checkpoint."""
+        own = {"log_prior": self.log_prior, "log_weights": self.log_weights, "images": self.images}
+        pool = {"exponents": self.pool.exponents, "precision": self.pool.precision} if self.pool else {}
+        return own | pool
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.log_prior, self.log_weights, self.images = state["log_prior"], state["log_weights"], state["images"]
+        if self.pool:
+            self.pool.exponents, self.pool.precision = state["exponents"], state["precision"]
 
     def _advance(self, losses: Tensor) -> Tensor:
         moments = []

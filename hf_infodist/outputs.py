@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from hf_infodist.errors import ResourceError, UnfitError
 from hf_infodist.heads import logits_and_features
 from hf_infodist.images import Images
 from hf_infodist.models import Classifier, Preprocessing
+from hf_infodist.processes import one_thread
 
 _DECODE_CHUNK = 64  # images decoded before any is written: bounds memory, keeps the threads busy
 _EXACT = 1e-5  # an 8-bit step is at least 1/255/std > 1e-3, so this tells round-off from a value between two steps
@@ -35,16 +37,49 @@ def infodist_home() -> Path:
     return Path(os.environ.get("INFODIST_HOME") or Path(HF_HOME) / "infodist").expanduser()
 
 
+class Rows(Protocol):
+    """An array read by rows, ``[k, ...]``: in memory, memory-mapped, or worked out when asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows first."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> NDArray:
+        """Return some rows, ``[n, ...]``."""
+        ...
+
+
+class Reordered:
+    """The rows of an array in another order, read when asked for.
+
+    Args:
+        array: ``[k, ...]``, for example a memory map.
+        order: Which of its rows comes i-th, ``[k]``.
+    """
+
+    def __init__(self, array: Rows, order: NDArray[np.integer]):
+        self._array, self._order = array, order
+        self.shape = array.shape
+
+    def __getitem__(self, index: Any) -> NDArray:
+        return self._array[self._order[index]]
+
+
 @dataclass(frozen=True, eq=False)
 class Pixels:
     """Preprocessed images, ``[k, channels, H, W]``, as uint8 where that loses nothing."""
 
-    values: NDArray
+    values: Rows
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __len__(self) -> int:
-        return len(self.values)
+        return self.values.shape[0]
+
+    def reordered(self, order: NDArray[np.integer]) -> "Pixels":
+        """Return the same images in another order."""
+        return replace(self, values=Reordered(self.values, order))
 
     def batch(self, index: slice | NDArray[np.integer], device: torch.device | str, dtype: torch.dtype) -> Tensor:
         """Return normalised images, ``[n, channels, H, W]``, on a device."""
@@ -67,9 +102,14 @@ class Outputs:
     """
 
     pixels: Pixels
-    logits: NDArray[np.floating]
-    features: NDArray[np.floating]
+    logits: Rows
+    features: Rows
     key: str
+
+    def reordered(self, order: NDArray[np.integer]) -> "Outputs":
+        """Return what it makes of the same images in another order."""
+        logits, features = (Reordered(array, order) for array in (self.logits, self.features))
+        return replace(self, pixels=self.pixels.reordered(order), logits=logits, features=features)
 
 
 class StartLogits:
@@ -81,10 +121,10 @@ class StartLogits:
         num_classes: The teacher's classes.
     """
 
-    def __init__(self, logits: NDArray[np.floating], rows: Sequence[int] | None, num_classes: int):
+    def __init__(self, logits: Rows, rows: Sequence[int] | None, num_classes: int):
         self._logits = logits
         self._rows = None if rows is None else np.asarray(rows)
-        self.shape = (len(logits), num_classes)
+        self.shape = (logits.shape[0], num_classes)
 
     def __getitem__(self, index: slice | NDArray[np.integer]) -> NDArray[np.floating]:
         logits = np.asarray(self._logits[index])
@@ -208,7 +248,8 @@ def _write_within_memory(
     """Write the outputs in chunks as large as memory allows."""
 
     def write(batch_size: int) -> None:
-        _write_outputs(folder, classifier, images, pixels, device, batch_size, show)
+        with one_thread(device):
+            _write_outputs(folder, classifier, images, pixels, device, batch_size, show)
 
     halves = (chunk >> i for i in itertools.count(1))
     try:

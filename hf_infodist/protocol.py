@@ -17,8 +17,9 @@ class LearnerSpec:
     """How one learner predicts and trains.
 
     Attributes:
-        kind: ``uniform`` and ``static`` never learn; ``head`` learns a linear correction on frozen penultimate
-            features; ``finetuned`` trains every weight.
+        kind: ``uniform`` and ``static`` never learn; ``map`` and ``permuted`` learn what the student's classes are
+            called; ``head`` learns a linear correction on frozen penultimate features; ``finetuned`` trains every
+            weight.
         lr: Adam's learning rate. Of ``finetuned``, in the units of `units.parameter_units`; of ``head``, about how far
             a step moves a logit.
         batchnorm: ``frozen`` keeps running statistics as they are and lets only the affine parameters learn;
@@ -26,18 +27,25 @@ class LearnerSpec:
         step: Of ``finetuned``: ``relative`` steps are ``lr`` times the scale of each weight tensor; ``mean`` divides
             the scales by their geometric mean, so that a step is ``lr`` on average, as with plain Adam.
         prior: Share of the prior mass, before normalising over all learners.
+        prior_if_named: The same where the label spaces agree by name; `prior` if None.
     """
 
-    kind: Literal["uniform", "static", "head", "finetuned"]
+    kind: Literal["uniform", "static", "map", "permuted", "head", "finetuned"]
     lr: float = 0.0
     batchnorm: Literal["frozen", "adapting"] = "frozen"
     step: Literal["relative", "mean"] = "relative"
     prior: float = 1.0
+    prior_if_named: float | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is trained by gradients."""
+        return self.kind in ("head", "finetuned")
 
     @property
     def name(self) -> str:
         """Short unique name, as shown in results."""
-        if self.kind in ("uniform", "static"):
+        if not self.learns:
             return self.kind
         mode = f"-{self.batchnorm}" if self.kind == "finetuned" else ""
         return f"{self.kind}{mode}-{self.lr:g}"
@@ -61,11 +69,13 @@ class CodingProtocol:
         targets: What a student is shown: the teacher's soft outputs, or labels drawn from them.
         price: What an image costs: KL(teacher ‖ prediction), or the surprise at the drawn label less the teacher's.
         switching: Allow the mixture to change its favourite as images come (fixed share).
+        pooling: Mix in a pool of all learners, whose weights are learnt too.
         survivors: After ``trial`` images, and each time they have doubled again, the worse half of the fine-tuned
             learners stops, down to this many (successive halving); None keeps all.
         trial: Images before the first halving.
+        orders: In how many orders the images are coded; the codelength is the mean over them.
         epsilon: Nats per image at which the last images count as converged, equation (4) of the paper.
-        seed: Seed of replay draws, shuffles and drawn labels.
+        seed: Seed of replay draws, shuffles, drawn labels and further orders.
     """
 
     name: str
@@ -81,8 +91,10 @@ class CodingProtocol:
     targets: Literal["soft", "labels"] = "soft"
     price: Literal["kl", "labels"] = "kl"
     switching: bool = False
+    pooling: bool = False
     survivors: int | None = None
     trial: int = 128
+    orders: int = 1
     epsilon: float = 0.05
     seed: int = 0
 
@@ -93,6 +105,8 @@ class CodingProtocol:
         self._require(len(set(names)) == len(names), "learners", "two learners are the same")
         self._require(self.first_block >= 1 and self.batch >= 1, "first_block/batch", "blocks and batches hold images")
         self._require(self.growth >= 1, "growth", "blocks cannot shrink below the past")
+        self._require(self.orders >= 1, "orders", "the images have to be coded at least once")
+        self._require(not self.pooling or len(names) > 1, "pooling", "one learner makes no pool")
         self._require(self.survivors is None or self.survivors >= 1, "survivors", "the best learner has to go on")
         self._require(self.price == "kl" or self.targets == "labels", "price", "labels are priced only where drawn")
 
@@ -108,14 +122,18 @@ class CodingProtocol:
             start, end = end, min(k, max(end + self.first_block, round(end * self.growth)))
 
     def gradient_images(self, k: int) -> int:
-        """Images passed through the gradients of all fine-tuned learners while ``k`` images are priced."""
+        """Images passed through the gradients of all fine-tuned learners, in all orders, to price ``k`` images."""
         learners, next_trial, images = sum(learner.kind == "finetuned" for learner in self.learners), self.trial, 0
         for start, end in self.blocks(k):
             if self.survivors is not None and end >= next_trial:
                 learners, next_trial = halved(learners, self.survivors), 2 * end
             if end < k:
                 images += learners * self._block_gradient_images(start, end)
-        return images
+        return self.orders * images
+
+    def order(self, number: int) -> "CodingProtocol":
+        """Return the protocol by which the images are coded in one of the orders."""
+        return replace(self, orders=1, seed=self.seed + number)
 
     def _block_gradient_images(self, start: int, end: int) -> int:
         if self.passes:
@@ -133,8 +151,10 @@ class CodingProtocol:
         return cls(**{**fields, "learners": learners})
 
 
-_FREE = (  # learners that cost no gradients; uniform is so unlikely that a model costs next to nothing given itself
+_FREE = (  # learners that cost no gradients; some are so unlikely that a model costs next to nothing given itself
     LearnerSpec("uniform", prior=1e-3),
+    LearnerSpec("map", prior_if_named=1e-3),
+    LearnerSpec("permuted", prior_if_named=1e-3),
     LearnerSpec("static"),
     *(LearnerSpec("head", lr) for lr in (0.1, 0.3, 1.0, 3.0)),
 )
@@ -146,7 +166,7 @@ _FINE_TUNED = (
     LearnerSpec("finetuned", 1e-2, "adapting"),
 )
 _SINGLE = CodingProtocol("single", (LearnerSpec("finetuned", 1e-3),), replay=7, averaging=True)
-_CYCLES = CodingProtocol("cycles", _FREE, growth=1.5, passes=4, anneal=True, switching=True)
+_CYCLES = CodingProtocol("cycles", _FREE, growth=1.5, passes=4, anneal=True, switching=True, pooling=True)
 _STANDARD = replace(_CYCLES, name="standard", learners=_FREE + _FINE_TUNED, survivors=2)
 
 PROTOCOLS: dict[str, CodingProtocol] = {
@@ -165,18 +185,25 @@ PROTOCOLS: dict[str, CodingProtocol] = {
 }
 
 
-def resolve_protocol(protocol: "str | CodingProtocol", seed: int | None = None) -> CodingProtocol:
-    """Return a preset by name, with ``seed`` if one is given; a protocol that is given keeps its own seed.
+def resolve_protocol(
+    protocol: "str | CodingProtocol", seed: int | None = None, orders: int | None = None
+) -> CodingProtocol:
+    """Return a preset by name, with ``seed`` and ``orders`` if given; a protocol that is passed keeps its own.
 
     Raises:
         UsageError: If no preset has that name.
     """
     if isinstance(protocol, CodingProtocol):
         return protocol
+    if orders is not None and orders < 1:
+        raise UsageError(
+            f"{orders} orders cannot be coded", "the images have to be coded at least once", "use 1 or more"
+        )
     if protocol not in PROTOCOLS:
         raise UsageError(
             f"unknown protocol {protocol!r}",
             "a distance is defined by its protocol, so the name has to be exact",
             f"choose one of {', '.join(PROTOCOLS)}",
         )
-    return PROTOCOLS[protocol] if seed is None else replace(PROTOCOLS[protocol], seed=seed)
+    preset = PROTOCOLS[protocol]
+    return replace(preset, seed=preset.seed if seed is None else seed, orders=orders or preset.orders)

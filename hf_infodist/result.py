@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from hf_infodist.coding import Codelength
+from hf_infodist.codelength import Codelength
 from hf_infodist.models import Classifier
 from hf_infodist.protocol import CodingProtocol
 
 SCHEMA = "infodist.result/1"
+_COLUMNS = ("nats", "bits", "per image", "first 256", "last ones", "unlearnt", "of all")
 _PACKAGES = ("hf-infodist", "torch", "timm", "torchvision", "transformers", "datasets", "accelerate")
 
 
@@ -85,6 +86,11 @@ class InformationDistance:
         """Standard error over the draw of the images, of the larger direction."""
         return self.larger.stderr_nats
 
+    @property
+    def normalised(self) -> float:
+        """The distance as a share of what the larger direction costs without any student (`Codelength.normalised`)."""
+        return self.larger.normalised
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types, schema ``infodist.result/1``."""
         directions = (self.a_given_b, self.b_given_a)
@@ -99,6 +105,8 @@ class InformationDistance:
                 "bits": self.bits,
                 "nats_per_image": self.nats_per_image,
                 "stderr_nats": _or_none(self.stderr_nats),
+                "stderr_orders_nats": _or_none(self.larger.stderr_orders_nats),
+                "normalised": _or_none(self.normalised),
             },
             "a_given_b": _direction(self.a_given_b),
             "b_given_a": _direction(self.b_given_a),
@@ -111,39 +119,83 @@ class InformationDistance:
         }
 
     def __str__(self) -> str:
-        """Return the result as a short table."""
+        """Return the result as a short table, and as a sentence."""
         a, b, images = self.model_a.id, self.model_b.id, self.images
         width = max(len(f"{a} given {b}"), len("distance"))
+        orders = f", mean of {self.protocol.orders} orders" if self.protocol.orders > 1 else ""
         lines = [
             f"{a} and {b} on {images['k']} images of {images['id']}, seed {images['seed']}, "
-            f"protocol {self.protocol.name}",
-            f"{'':<{width}}{'nats':>10}{'bits':>10}{'per image':>11}{'last images':>13}{'unlearnt':>10}",
+            f"protocol {self.protocol.name}{orders}",
+            f"{'':<{width}}" + "".join(f"{column:>11}" for column in _COLUMNS),
         ]
         for name, code in ((f"{a} given {b}", self.a_given_b), (f"{b} given {a}", self.b_given_a)):
             lines.append(
-                f"{name:<{width}}{code.nats:>10.1f}{code.nats / math.log(2):>10.1f}{code.nats_per_image:>11.4f}"
-                f"{code.final_nats_per_image:>13.4f}{code.static_nats:>10.1f}"
+                f"{name:<{width}}{code.nats:>11.1f}{code.nats / math.log(2):>11.1f}{code.nats_per_image:>11.4f}"
+                f"{code.head_nats:>11.1f}{code.final_nats_per_image:>11.4f}{code.static_nats:>11.1f}"
+                f"{code.normalised:>11.1%}"
             )
+        errors = f"± {self.stderr_nats:.1f} nats over images"
+        if self.protocol.orders > 1:
+            errors += f", ± {self.larger.stderr_orders_nats:.1f} over orders"
         lines.append(
-            f"{'distance':<{width}}{self.nats:>10.1f}{self.bits:>10.1f}{self.nats_per_image:>11.4f}"
-            f"   ± {self.stderr_nats:.1f} nats (standard error over images)"
+            f"{'distance':<{width}}{self.nats:>11.1f}{self.bits:>11.1f}{self.nats_per_image:>11.4f}"
+            f"   {errors} (standard error)"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, "", self.explain()])
 
     def explain(self) -> str:
-        """Say in plain words what the number means."""
-        teacher, student = (
-            (self.model_a.id, self.model_b.id) if self.larger is self.a_given_b else (self.model_b.id, self.model_a.id)
-        )
+        """Say in one plain sentence what the number means."""
+        a, b = self.model_a.id, self.model_b.id
+        teacher, student = (a, b) if self.larger is self.a_given_b else (b, a)
         saved = 1 - self.nats / self.larger.static_nats if self.larger.static_nats > 0 else 0.0
-        end = "has become the other model" if self.larger.converged else "is still some way from the other model"
+        became = "has become" if self.larger.converged else "has not become"
         return (
-            f"Somebody who has {student} and the images needs {self.bits:.0f} bits to know what {teacher} says about "
-            f"them: {self.nats_per_image / math.log(2):.2f} bits an image. Learning on the way saved {saved:.0%} of "
-            f"what {student} would have cost unchanged. By the last images the student {end} "
-            f"({self.larger.final_nats_per_image:.3f} nats an image; {self.larger.epsilon:g} counts as the same). "
-            f"0 would mean the same function; the number grows with every difference that has to be learnt."
+            f"Who has {student} needs {self.bits:.0f} bits to know what {teacher} says about these images "
+            f"({self.nats_per_image / math.log(2):.2f} bits an image, {self.normalised:.0%} of what it takes without "
+            f"any model), learning on the way saved {saved:.0%}, and by the last images {student} {became} {teacher} "
+            f"({self.larger.final_nats_per_image:.3f} nats an image; {self.larger.epsilon:g} counts as the same)."
         )
+
+
+@dataclass(frozen=True, eq=False)
+class ComplexityTable:
+    """Complexities of several models on the same images under the same protocol.
+
+    Attributes:
+        models: Names.
+        codelengths: L'(f | 0) of each.
+        images: Name of the images.
+        protocol: How the students were trained and priced.
+    """
+
+    models: tuple[str, ...]
+    codelengths: tuple[Codelength, ...]
+    images: str
+    protocol: CodingProtocol
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types, schema ``infodist.complexity/1``."""
+        rows = [{"id": name} | _direction(code) for name, code in zip(self.models, self.codelengths, strict=True)]
+        return {
+            "schema": "infodist.complexity/1",
+            "models": rows,
+            "images": {"id": self.images, "k": len(self.codelengths[0].image_nats)},
+            "protocol": self.protocol.to_dict(),
+            "versions": package_versions(),
+        }
+
+    def __str__(self) -> str:
+        """Return a table, one row per model."""
+        width = max(len(name) for name in self.models)
+        k = len(self.codelengths[0].image_nats)
+        rows = [
+            f"{name:<{width}}{code.nats:>11.1f}{code.nats / math.log(2):>11.1f}{code.nats_per_image:>11.4f}"
+            f"{code.final_nats_per_image:>11.4f}{code.stderr_nats:>11.1f}"
+            for name, code in zip(self.models, self.codelengths, strict=True)
+        ]
+        head = f"{'':<{width}}" + "".join(f"{c:>11}" for c in ("nats", "bits", "per image", "last ones", "±"))
+        first = f"complexity on {k} images of {self.images}, protocol {self.protocol.name}"
+        return "\n".join([first, head, *rows])
 
 
 def _or_none(value: float) -> float | None:
@@ -162,8 +214,14 @@ def _direction(codelength: Codelength) -> dict[str, Any]:
         "nats_per_image": codelength.nats_per_image,
         "final_nats_per_image": codelength.final_nats_per_image,
         "converged": codelength.converged,
+        "excess_nats": codelength.excess_nats,
+        "head_nats": codelength.head_nats,
         "static_nats": codelength.static_nats,
+        "marginal_nats": codelength.marginal_nats,
+        "normalised": _or_none(codelength.normalised),
         "stderr_nats": _or_none(codelength.stderr_nats),
+        "stderr_orders_nats": _or_none(codelength.stderr_orders_nats),
+        "order_nats": list(codelength.order_nats),
         "curve": [list(point) for point in codelength.curve()],
         "learners": [vars(j) | {"nats": _or_none(j.nats)} for j in codelength.learners],
     }

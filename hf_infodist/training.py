@@ -1,25 +1,49 @@
 """The trainer: one student taught by one teacher, on the device and in the precision that Accelerate owns."""
 
-from collections.abc import Callable
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
+from torch import nn
 
-from hf_infodist.coding import Codelength, Learner, Targets, draw_labels, kl_nats, prequential
-from hf_infodist.errors import ResourceError, UnfitError
+from hf_infodist.checkpoints import Checkpoints
+from hf_infodist.codelength import Codelength
+from hf_infodist.coding import Elsewhere, Learner, Targets, draw_labels, prequential
+from hf_infodist.errors import ResourceError, UnfitError, UsageError
 from hf_infodist.heads import match_labels
-from hf_infodist.learners import FineTuned, Head, Static, Uniform
-from hf_infodist.mixture import Mixture
+from hf_infodist.label_learners import ClassMap, Permutation
+from hf_infodist.learners import FineTuned, Head, Start, Static, Uniform
+from hf_infodist.mixture import Mixture, kl_nats
 from hf_infodist.models import Classifier
-from hf_infodist.outputs import Outputs, StartLogits
+from hf_infodist.outputs import Outputs
+from hf_infodist.processes import ProcessTeam, one_thread
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
 
 
 def make_accelerator() -> Accelerator:
-    """Return Accelerate's view of this machine: bf16 autocast on CUDA, full precision elsewhere."""
-    use_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return Accelerator(mixed_precision="bf16" if use_bf16 else "no")
+    """Return Accelerate's view of this machine: bf16 autocast on CUDA, full precision elsewhere.
+
+    Raises:
+        UsageError: If there are more processes than GPUs.
+    """
+    gpus = torch.cuda.device_count()
+    use_bf16 = gpus > 0 and torch.cuda.is_bf16_supported()
+    accelerator = Accelerator(cpu=gpus == 0, mixed_precision="bf16" if use_bf16 else "no")
+    if 0 < gpus < accelerator.num_processes:
+        raise UsageError(
+            f"{accelerator.num_processes} processes are too many",
+            f"there are {gpus} GPUs, and each process needs one of its own",
+            f"use --processes {gpus}",
+        )
+    return accelerator
 
 
 def train_codelength(
@@ -29,13 +53,17 @@ def train_codelength(
     teacher_outputs: Outputs,
     protocol: CodingProtocol,
     *,
+    order: int = 0,
     accelerator: Accelerator | None = None,
     chunk: int = 64,
     on_block: Callable[[int, float], None] | None = None,
+    team: ProcessTeam | None = None,
+    data_parallel: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> Codelength:
     """Teach a copy of the student its teacher's outputs and return what each image cost while it was new.
 
-    L'(teacher | student), equation (6).
+    L'(teacher | student), equation (6), for one order of the images.
 
     Args:
         student: Where learning starts; it is not changed.
@@ -43,40 +71,142 @@ def train_codelength(
         teacher: Its outputs are learnt.
         teacher_outputs: What it makes of the same images.
         protocol: Everything that changes the number.
+        order: Number of the order in which the images are coded; 0 is that of the sample.
         accelerator: Device and precision; `make_accelerator` if None.
         chunk: Images per evaluation pass; does not change the number.
         on_block: Called after each block with images priced and nats so far.
+        team: Processes that share the work; this one alone if None.
+        data_parallel: Whether they share the gradients of each batch instead of having a learner each.
+        checkpoints: Where the run is kept and gone on from.
 
     Raises:
         ResourceError: If memory runs out.
-        UnfitError: If training diverges.
+        UnfitError: If training diverges, or a checkpoint is damaged.
     """
-    accelerator = accelerator or make_accelerator()
-    rows = match_labels(student.labels, teacher.labels)
-    start = StartLogits(student_outputs.logits, rows, teacher.num_classes)
+    accelerator, team = accelerator or make_accelerator(), team or ProcessTeam()
+    protocol = protocol.order(order)
+    if order:
+        rows = np.random.default_rng([protocol.seed, 3]).permutation(teacher_outputs.logits.shape[0])
+        student_outputs, teacher_outputs = student_outputs.reordered(rows), teacher_outputs.reordered(rows)
     labels = draw_labels(teacher_outputs.logits, protocol.seed) if protocol.targets == "labels" else None
     targets = Targets(teacher_outputs.logits, labels)
-    learners: list[Learner] = []
-    try:
-        for spec in protocol.learners:
-            learners.append(_learner(spec, protocol, student, student_outputs, start, rows, accelerator, chunk))
+    start = _start(student, student_outputs, teacher, accelerator.device)
+    specs = _applicable(protocol, start)
+    if not specs:
+        raise UnfitError(
+            f"{student.id} cannot be taught by {teacher.id} under protocol {protocol.name!r}",
+            f"it has no learner for {start.outputs.shape[1]} classes that become {start.num_classes}",
+            "use --protocol standard",
+        )
+    share = team if data_parallel else ProcessTeam()
+    members = ProcessTeam() if data_parallel else team
+    with one_thread(accelerator.device), _explained(student, teacher, protocol, accelerator.device):
         return prequential(
-            learners,
+            _learners(specs, protocol, student_outputs, start, accelerator, members, share, chunk),
             targets,
             protocol.blocks(targets.num_images),
-            mixture=Mixture([spec.prior for spec in protocol.learners], protocol.switching),
+            mixture=Mixture([_prior(spec, start) for spec in specs], protocol.switching, protocol.pooling),
             price=protocol.price,
             static_nats=_static_nats(targets, start),
+            marginal_nats=_marginal_nats(targets),
             epsilon=protocol.epsilon,
             survivors=protocol.survivors,
             trial=protocol.trial,
             on_block=on_block,
+            team=members,
+            keeper=checkpoints,
         )
+
+
+def run_key(
+    student: Classifier,
+    student_outputs: Outputs,
+    teacher: Classifier,
+    teacher_outputs: Outputs,
+    protocol: CodingProtocol,
+    order: int,
+    device: torch.device,
+) -> str:
+    """Return the hash of everything that a run's every bit depends on, 32 hexadecimal digits."""
+    fields = {
+        "outputs": [student_outputs.key, teacher_outputs.key],
+        "rows": match_labels(student.labels, teacher.labels),
+        "protocol": protocol.order(order).to_dict() | {"name": ""},
+        "order": order,
+        "device": device.type,
+        "versions": [version("hf-infodist"), version("torch")],
+    }
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _start(student: Classifier, outputs: Outputs, teacher: Classifier, device: torch.device) -> Start:
+    def network(rows: Sequence[int] | None) -> nn.Module:
+        copy = student.student(teacher.num_classes, rows).to(device)
+        return copy.to(memory_format=torch.channels_last) if device.type == "cuda" else copy
+
+    return Start(outputs.logits, teacher.num_classes, match_labels(student.labels, teacher.labels), network)
+
+
+def _applicable(protocol: CodingProtocol, start: Start) -> list[LearnerSpec]:
+    """Leave out the order of the classes where there are more of the one than of the other."""
+    same_count = start.outputs.shape[1] == start.num_classes
+    return [spec for spec in protocol.learners if same_count or spec.kind != "permuted"]
+
+
+def _prior(spec: LearnerSpec, start: Start) -> float:
+    return spec.prior if start.rows is None or spec.prior_if_named is None else spec.prior_if_named
+
+
+def _learners(
+    specs: Sequence[LearnerSpec],
+    protocol: CodingProtocol,
+    outputs: Outputs,
+    start: Start,
+    accelerator: Accelerator,
+    members: ProcessTeam,
+    share: ProcessTeam,
+    chunk: int,
+) -> list[Learner | Elsewhere]:
+    """Make the learners: the cheap ones on every process of the team, those that are trained on one each."""
+    as_they_are = start.rows or tuple(range(start.num_classes))
+    ordered = any(spec.kind == "permuted" for spec in specs)
+    permutation = Permutation(outputs.logits, as_they_are) if ordered else None
+    owners = itertools.cycle(range(members.size))
+
+    def make(spec: LearnerSpec) -> Learner | Elsewhere:
+        if spec.learns and next(owners) != members.index:
+            return Elsewhere(spec.name, spec.kind == "finetuned")
+        match spec.kind:
+            case "uniform":
+                return Uniform(start.num_classes)
+            case "static":
+                return Static(start.logits)
+            case "map":
+                return ClassMap(outputs.logits, start.num_classes)
+            case "permuted":
+                assert permutation is not None
+                return permutation
+            case "head":
+                return Head(outputs.features, start, spec, protocol, permutation)
+        return FineTuned(
+            outputs.pixels, start, spec, protocol, permutation, autocast=accelerator.autocast, chunk=chunk, share=share
+        )
+
+    return [make(spec) for spec in specs]
+
+
+@contextmanager
+def _explained(
+    student: Classifier, teacher: Classifier, protocol: CodingProtocol, device: torch.device
+) -> Iterator[None]:
+    """Say what to do about memory that runs out and training that diverges."""
+    try:
+        yield
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
         raise ResourceError(
-            f"{accelerator.device} ran out of memory while {student.id} was trained in batches of {protocol.batch}",
+            f"{device} ran out of memory while {student.id} was trained in batches of {protocol.batch}",
             str(error).splitlines()[0],
             "use --protocol probe, which trains only heads, or a device with more memory",
         ) from error
@@ -88,31 +218,19 @@ def train_codelength(
         ) from error
 
 
-def _learner(
-    spec: LearnerSpec,
-    protocol: CodingProtocol,
-    student: Classifier,
-    outputs: Outputs,
-    start: StartLogits,
-    rows: tuple[int, ...] | None,
-    accelerator: Accelerator,
-    chunk: int,
-) -> Learner:
-    num_classes = start.shape[1]
-    match spec.kind:
-        case "uniform":
-            return Uniform(num_classes)
-        case "static":
-            return Static(start)
-        case "head":
-            return Head(outputs.features, start, spec, protocol)
-    network = student.student(num_classes, rows).to(accelerator.device)
-    if accelerator.device.type == "cuda":
-        network = network.to(memory_format=torch.channels_last)
-    return FineTuned(network, outputs.pixels, start, spec, protocol, autocast=accelerator.autocast, chunk=chunk)
+def _static_nats(targets: Targets, start: Start) -> float:
+    static = Static(start.logits)
+    return math.fsum(
+        float(kl_nats(targets.soft(slice(i, j)), static.predict(i, j)).sum()) for i, j in _chunks(targets.num_images)
+    )
 
 
-def _static_nats(targets: Targets, start: StartLogits, chunk: int = 1024) -> float:
-    static = Static(start)
-    pieces = [(i, min(i + chunk, targets.num_images)) for i in range(0, targets.num_images, chunk)]
-    return float(sum(kl_nats(targets.soft(slice(i, j)), static.predict(i, j)).sum() for i, j in pieces))
+def _marginal_nats(targets: Targets) -> float:
+    """Return Σ_i KL(q_i ‖ mean_j q_j)."""
+    chunks = [slice(i, j) for i, j in _chunks(targets.num_images)]
+    mean = torch.stack([targets.soft(chunk).exp().sum(0) for chunk in chunks]).sum(0) / targets.num_images
+    return math.fsum(float(kl_nats(targets.soft(chunk), mean.log()).sum()) for chunk in chunks)
+
+
+def _chunks(k: int, size: int = 1024) -> Iterator[tuple[int, int]]:
+    return ((i, min(i + size, k)) for i in range(0, k, size))

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import hf_infodist
+import hf_infodist.outputs
 from hf_infodist.cli import main
 from hf_infodist.protocol import PROTOCOLS
 
@@ -227,6 +227,35 @@ def test_a_model_costs_nothing_given_itself(capsys):
     assert code == 0 and 0 <= json.loads(out)["distance"]["nats"] <= 0.01
 
 
+def test_baselines_are_a_table_and_the_same_in_json(capsys, tmp_path):
+    words = ["baselines", "demo:cnn", "demo:vit", "-i", "digits", "-k", 64]
+    code, table, _ = run(capsys, *words)
+    assert code == 0 and "linear CKA" in table and "different architectures" in table
+    code, out, _ = run(capsys, *words, "--json", "-o", tmp_path / "baselines.json")
+    result = json.loads(out)
+    assert code == 0 and json.loads((tmp_path / "baselines.json").read_text()) == result
+    assert result["schema"] == "infodist.baselines/1" and result["images"]["k"] == 64
+    assert result["model_a"]["id"] == "demo:cnn" and result["model_b"]["id"] == "demo:vit"
+    for row in result["baselines"]:
+        assert row["value"] is None or f"{row['value']:.4g}" in table
+        assert (row["reason"] or row["meaning"]) in table
+
+
+def test_compare_adds_baselines_without_running_the_models_again(capsys, monkeypatch):
+    words = ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 64, "-p", "probe", "--baselines"]
+    runs, run_model = [], hf_infodist.outputs.compute_outputs
+    monkeypatch.setattr("hf_infodist.distance.compute_outputs", lambda *a, **kw: runs.append(a) or run_model(*a, **kw))
+    code, out, _ = run(capsys, *words, "--json")
+    result = json.loads(out)
+    values = {(row["space"], row["name"]): row["value"] for row in result["baselines"]}
+    assert code == 0 and result["schema"] == "infodist.result/1" and len(runs) == 2
+    assert 64 * values["output", "KL(B‖A)"] == pytest.approx(result["b_given_a"]["static_nats"])
+    _, text, _ = run(capsys, *words)
+    assert "demo:cnn given demo:vit" in text and "A is demo:cnn, B is demo:vit" in text and "linear CKA" in text
+    _, out, _ = run(capsys, *words[:-1], "--json")
+    assert "baselines" not in json.loads(out)
+
+
 def test_estimate_counts_operations_without_weights(capsys):
     code, out, _ = run(capsys, "estimate", "torchvision:resnet18", "demo:cnn", "-k", 320, "-p", "paper", "--json")
     cost = json.loads(out)
@@ -268,7 +297,7 @@ def test_help_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert all(command in result.stdout for command in ("compare", "demo", "estimate", "env"))
+    assert all(command in result.stdout for command in ("compare", "baselines", "demo", "estimate", "env"))
 
 
 @pytest.mark.parametrize("command", ["infodist", "hf-infodist"])

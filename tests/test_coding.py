@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy.special import gammaln, rel_entr
 
-from hf_infodist.coding import Codelength, LearnerRecord, PricedTargets, Targets, draw_labels, kl_nats, prequential
+from hf_infodist.codelength import Codelength, LearnerRecord, mean_over_orders
+from hf_infodist.coding import PricedTargets, Targets, draw_labels, prequential
 from hf_infodist.learners import Static, Uniform
-from hf_infodist.mixture import Mixture
+from hf_infodist.mixture import Mixture, kl_nats
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
 
 
@@ -17,7 +18,7 @@ class Laplace:
     """Predicts each class by its count so far plus one."""
 
     name = "laplace"
-    costs_gradients = False
+    costs_gradients = image_by_image = False
 
     def __init__(self, num_classes):
         self.counts = torch.ones(num_classes, dtype=torch.float64)
@@ -218,7 +219,7 @@ def test_halving_looks_only_at_priced_images():
 
 def record(image_nats, block_ends, epsilon=0.05):
     learner = LearnerRecord("one", float(np.sum(image_nats)), len(image_nats), 1.0, 0)
-    return Codelength(np.asarray(image_nats, float), 9.0, (learner,), block_ends, epsilon, 1.0)
+    return Codelength(np.asarray(image_nats, float), 9.0, 12.0, (learner,), block_ends, epsilon, 1.0)
 
 
 def test_convergence_looks_at_the_last_block_or_the_last_tenth():
@@ -249,3 +250,26 @@ def test_progress_is_reported_after_each_block():
     result = code([Uniform(7)], random_logits(), protocol().blocks(200), on_block=lambda *at: seen.append(at))
     assert [images for images, _ in seen] == [32, 64, 96, 128, 160, 192, 200]
     assert seen[-1][1] == result.nats
+
+
+def test_orders_are_averaged_and_their_spread_is_told():
+    codes = [record([4.0, 2.0, 1.0], (3,)), record([2.0, 2.0, 2.0], (3,)), record([6.0, 1.0, 1.0], (3,))]
+    mean = mean_over_orders(codes)
+    assert mean.image_nats.tolist() == pytest.approx([4.0, 5 / 3, 4 / 3])
+    assert mean.order_nats == (7.0, 6.0, 8.0) and mean.nats == pytest.approx(7.0)
+    assert mean.stderr_orders_nats == pytest.approx(np.std([7, 6, 8], ddof=1) / math.sqrt(3))
+    assert mean.stderr_nats == pytest.approx(np.mean([code.stderr_nats for code in codes]))  # the same images
+    assert math.isnan(codes[0].stderr_orders_nats) and mean_over_orders(codes[:1]) is codes[0]
+
+
+def test_excess_is_what_was_paid_above_the_final_price():
+    code = record(np.concatenate([np.full(90, 1.0), np.full(10, 0.2)]), (90, 100))
+    assert code.excess_nats == pytest.approx(100 - 100 * 0.2 - 8)
+
+
+def test_head_is_paid_for_on_the_first_256_images():
+    assert record(np.arange(300.0), (300,)).head_nats == sum(range(256))
+
+
+def test_normalised_codelength_is_a_share_of_what_the_mean_output_costs():
+    assert record(np.ones(6), (6,)).normalised == 0.5

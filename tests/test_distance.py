@@ -1,14 +1,16 @@
 """What the distance promises, on small real networks."""
 
+import copy
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 from networks import SmallNet, noise_images, permuted, rescaled, transform
 
-from hf_infodist.distance import codelength, information_distance
+from hf_infodist.distance import Execution, codelength, complexity, information_distance, information_transfer
 from hf_infodist.models import load_classifier
 from hf_infodist.protocol import PROTOCOLS
 
@@ -34,7 +36,7 @@ def test_identity_costs_nothing(images, name, batchnorm):
     nets = [SmallNet(batchnorm=batchnorm, dtype=torch.float32) for _ in range(2)]
     distance = information_distance(*map(classifier, nets), images, protocol=name).nats
     alone = len(PROTOCOLS[name].learners) == 1  # else the uniform learner has a little weight
-    assert distance == 0.0 if alone else 0.0 <= distance < 1e-6
+    assert distance == 0.0 if alone else 0.0 <= distance < 1e-4
 
 
 @pytest.mark.parametrize("name", SOFT)
@@ -91,7 +93,10 @@ def test_same_seed_same_nats_and_another_order_another_number(images, name):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_size_of_evaluation_passes_does_not_change_the_number(images, name, tmp_path):
     a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
-    numbers = [codelength(b, a, images, protocol=name, chunk=c, home=tmp_path / str(c)).nats for c in (3, 64)]
+    numbers = [
+        codelength(b, a, images, protocol=name, execution=Execution(chunk=c, home=tmp_path / str(c))).nats
+        for c in (3, 64)
+    ]
     assert numbers == pytest.approx([numbers[0]] * 2, rel=1e-9)
 
 
@@ -138,6 +143,7 @@ def test_result_is_json_with_the_promised_fields(images):
     for direction in (fields["a_given_b"], fields["b_given_a"]):
         assert {"nats", "nats_per_image", "final_nats_per_image", "converged", "static_nats"} <= direction.keys()
         assert {"stderr_nats", "curve", "learners"} <= direction.keys()
+        assert {"excess_nats", "head_nats", "marginal_nats", "normalised", "order_nats"} <= direction.keys()
         assert direction["curve"][-1] == [64, pytest.approx(direction["nats"])]
         assert {"name", "nats", "weight"} <= direction["learners"][0].keys()
     assert fields["distance"]["bits"] == pytest.approx(fields["distance"]["nats"] / np.log(2))
@@ -153,3 +159,50 @@ def test_learning_beats_standing_still(images):
     a, b = SmallNet(), SmallNet(seed=1)
     result = codelength(classifier(b), classifier(a), images * 3, protocol="standard")
     assert result.nats < 0.8 * result.static_nats
+
+
+def test_permuted_classes_cost_little_more_than_the_logarithm_of_their_number(images):
+    a, b = SmallNet(gain=5.0), SmallNet(seed=1, gain=5.0)
+    twin = copy.deepcopy(b)
+    order = [3, 0, 4, 1, 2]
+    with torch.no_grad():
+        twin.head.weight.copy_(b.head.weight[order]), twin.head.bias.copy_(b.head.bias[order])
+    plain = codelength(classifier(b), classifier(a), images).nats
+    permuted = codelength(classifier(twin, "vwxyz"), classifier(a, "abcde"), images).nats
+    assert permuted < 1.1 * plain + math.lgamma(6)
+
+
+def test_orders_code_the_same_images_in_other_orders(images):
+    a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
+    result = information_distance(a, b, images, protocol="quick", orders=3)
+    code = result.b_given_a
+    assert len(set(code.order_nats)) == 3 and code.nats == pytest.approx(np.mean(code.order_nats))
+    assert code.order_nats[0] == codelength(b, a, images, protocol="quick").nats
+    single = codelength(b, a, images, protocol="quick")
+    assert code.static_nats == single.static_nats and code.marginal_nats == single.marginal_nats
+    assert code.gradient_images == pytest.approx(3 * single.gradient_images, rel=0.2)
+    fields = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert fields["protocol"]["orders"] == 3 and fields["distance"]["stderr_orders_nats"] > 0
+    assert "over orders" in str(result)
+
+
+def test_marginal_nats_are_the_price_of_knowing_how_frequent_classes_are(images):
+    b = SmallNet(seed=1)
+    q = torch.cat([b(transform(image)[None].double()) for image in images]).softmax(-1).detach()
+    expected = (q * (q / q.mean(0)).log()).sum().item()
+    code = codelength(classifier(b), classifier(SmallNet()), images, protocol="paper")
+    assert code.marginal_nats == pytest.approx(expected, rel=1e-7)
+
+
+def test_complexity_is_the_price_of_a_model_for_a_fresh_network_of_its_kind():
+    options = {"k": 64, "protocol": "quick"}
+    assert complexity("demo:cnn", "digits", **options).nats == (
+        codelength("demo:cnn", "random:demo:cnn", "digits", **options).nats
+    )
+
+
+def test_information_transfer_is_what_a_known_model_saves_on_its_labels(images):
+    a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
+    known = codelength(b, b, images, protocol="sampled").nats
+    assert information_transfer(b, a, images) == codelength(b, a, images, protocol="sampled").nats - known
+    assert information_transfer(b, b, images) == 0.0

@@ -9,7 +9,7 @@ import torch
 from networks import SmallNet, noise_images, transform
 
 from hf_infodist.coding import PricedTargets, Targets
-from hf_infodist.learners import FineTuned, Head, Schedule
+from hf_infodist.learners import FineTuned, Head, Schedule, Start
 from hf_infodist.outputs import Pixels
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 
@@ -29,8 +29,8 @@ def logits_of(net, pixels):
 
 def fine_tuned(pixels, protocol, net=None, **spec):
     net = net or SmallNet(batchnorm=True)
-    start = logits_of(net, pixels)
-    return FineTuned(net, pixels, start, replace(protocol.learners[0], kind="finetuned", **spec), protocol)
+    start = Start(logits_of(net, pixels), CLASSES, tuple(range(CLASSES)), lambda rows: copy.deepcopy(net))
+    return FineTuned(pixels, start, replace(protocol.learners[0], kind="finetuned", **spec), protocol)
 
 
 def teach(learner, pixels, end=64):
@@ -88,7 +88,7 @@ def test_a_restarting_learner_forgets(pixels):
     learner = fine_tuned(pixels, protocol)
     start = copy.deepcopy(learner.network.state_dict())
     teach(learner, pixels)
-    learner._reset()
+    learner._start_at(learner.start)
     assert all(torch.equal(start[key], value) for key, value in learner.network.state_dict().items())
     assert not learner.optimizer.state
 
@@ -108,7 +108,7 @@ def test_head_learner_finds_a_linear_teacher():
     features = np.abs(rng.normal(0, 1, (2000, 8))) * np.logspace(-3, 3, 8)
     teacher = features / np.logspace(-3, 3, 8) @ rng.normal(0, 1, (8, CLASSES))
     protocol = PROTOCOLS["probe"]
-    head = Head(features, np.zeros((2000, CLASSES)), LearnerSpec("head", 1.0), protocol)
+    head = Head(features, Start(np.zeros((2000, CLASSES)), CLASSES, None), LearnerSpec("head", 1.0), protocol)
     prices = []
     for start, end in protocol.blocks(2000):
         targets = Targets(teacher)
@@ -125,7 +125,7 @@ def test_head_learner_finds_a_linear_teacher():
 
 def test_head_learner_copes_with_features_that_are_always_zero():
     features = np.zeros((64, 3))
-    head = Head(features, np.zeros((64, CLASSES)), LearnerSpec("head", 1.0), PROTOCOLS["probe"])
+    head = Head(features, Start(np.zeros((64, CLASSES)), CLASSES, None), LearnerSpec("head", 1.0), PROTOCOLS["probe"])
     head.predict(0, 32)
     head.learn(0, 32, PricedTargets(Targets(np.random.default_rng(0).normal(size=(64, CLASSES))), 32))
     assert torch.isfinite(head.predict(32, 64)).all()

@@ -21,6 +21,13 @@ def compare(a, b, images, *options):
     return json.loads(done.stdout)
 
 
+def baselines(a, b, images, *options):
+    command = [INFODIST, "baselines", a, b, "--images", images, "--json", *options]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {(row["space"], row["name"]): row["value"] for row in json.loads(done.stdout)["baselines"]}
+
+
 def nats(*words):
     return compare(*words)["distance"]["nats"]
 
@@ -85,3 +92,28 @@ def test_imagenet_checkpoints_know_each_other_on_photographs():
         < compare(lite0, f"random:{lite1}", photos, "-k", "128", "-p", "probe")["distance"]["nats"]
     )
     assert nats(lite2, lite2, photos, "-k", "128", "-p", "paper") == 0.0
+
+
+@pytest.mark.slow
+def test_baselines_see_one_task_in_features_and_outputs_but_not_in_weights():
+    first, second, a, b, images = map(
+        build_or_skip, ("fashion-all-0", "fashion-all-1", "fashion-a", "fashion-b", "fashion-test.parquet")
+    )
+    same_task, other_task = baselines(first, second, images, "-k", "500"), baselines(a, b, images, "-k", "500")
+    for name in ("linear CKA", "debiased CKA", "RSA", "k-NN Jaccard", "second-order cosine"):
+        assert same_task["representation", name] > other_task["representation", name]
+    assert same_task["representation", "Procrustes"] < other_task["representation", "Procrustes"]
+    assert same_task["parameter", "cosine"] < 0.1 < other_task["parameter", "cosine"]  # a and b share their start
+    assert other_task["output", "KL(A‖B)"] is None and 0 < same_task["output", "disagreement"] < 0.2
+
+
+@pytest.mark.slow
+def test_baselines_of_imagenet_checkpoints_tell_a_trained_network_from_a_fresh_one():
+    lite0, lite1, photos = map(build_or_skip, ("lite0", "lite1", "photos.parquet"))
+    known = baselines(lite0, lite1, photos, "-k", "128")
+    fresh = baselines(lite0, f"random:{lite1}", photos, "-k", "128")
+    assert known["parameter", "L2"] is None
+    for name in ("debiased CKA", "RSA", "k-NN Jaccard"):
+        assert known["representation", name] > 2 * fresh["representation", name]
+    for name in ("KL(A‖B)", "KL(B‖A)", "Jensen-Shannon", "disagreement"):
+        assert known["output", name] < fresh["output", name]

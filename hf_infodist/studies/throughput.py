@@ -1,4 +1,6 @@
-"""How much of a bare training loop's speed a fine-tuned learner reaches: `python -m hf_infodist.studies.throughput`.
+"""How much of a bare training loop's speed a fine-tuned learner reaches.
+
+`infodist study throughput [MODEL…] [--images N] [--rounds N]`
 
 Both train the same network with Adam on the same pixels in memory, batch 32, in turns; the learner also replays,
 averages its weights and takes its loss in float64. Prints one JSON object; a ratio of 1 means that nothing is lost.
@@ -8,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -18,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_infodist.coding import PricedTargets, Targets
-from hf_infodist.learners import FineTuned
+from hf_infodist.learners import FineTuned, Start
 from hf_infodist.models import Classifier, load_classifier
 from hf_infodist.outputs import Pixels
 from hf_infodist.protocol import PROTOCOLS
@@ -44,9 +46,13 @@ def rates(classifier: Classifier, size: tuple[int, ...], images: int, rounds: in
     teacher = rng.normal(0, 2, (images, classifier.num_classes)).astype(np.float32)
     protocol, accelerator = PROTOCOLS["single"], make_accelerator()
     spec = replace(next(j for j in protocol.learners if j.kind == "finetuned"), lr=1e-4)
-    network = classifier.student(classifier.num_classes, range(classifier.num_classes)).to(accelerator.device)
-    learner = FineTuned(network, pixels, teacher, spec, protocol, autocast=accelerator.autocast)
-    bare = classifier.student(classifier.num_classes, range(classifier.num_classes)).to(accelerator.device).eval()
+    rows = tuple(range(classifier.num_classes))
+
+    def copy(rows: Sequence[int] | None) -> nn.Module:
+        return classifier.student(classifier.num_classes, rows).to(accelerator.device).eval()
+
+    start = Start(teacher, classifier.num_classes, rows, copy)
+    learner, bare = FineTuned(pixels, start, spec, protocol, autocast=accelerator.autocast), copy(rows)
     in_memory = pixels.batch(slice(0, images), accelerator.device, torch.float32)
     soft = torch.softmax(torch.from_numpy(teacher), -1).to(accelerator.device)
     priced = PricedTargets(Targets(teacher), images)
@@ -71,13 +77,13 @@ def _rate(run: Callable[[], int], device: torch.device) -> float:
     return images / (time.perf_counter() - started)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("infodist study throughput", description=__doc__)
     parser.add_argument("models", nargs="*", default=["random:demo:cnn", "random:demo:vit"])
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     figures = {}
     for name in args.models:
         classifier = load_classifier(name)
@@ -92,4 +98,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "throughput", *sys.argv[1:]])

@@ -1,0 +1,129 @@
+"""Ways to code B given A that the mixture is compared with."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from accelerate import Accelerator
+
+from hf_infodist.distance import Pair
+from hf_infodist.errors import UnfitError
+from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
+from hf_infodist.studies._pairs import Setting
+from hf_infodist.studies._preqtorch import encode
+from hf_infodist.studies.search import BUDGET, search
+from hf_infodist.training import train_codelength
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+ADAM_RATES = (1e-4, *RATES)  # for preqtorch: plain Adam's, which do not scale with the weights
+
+Batchnorm = Literal["frozen", "adapting"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one way of coding cost.
+
+    Attributes:
+        nats: Codelength; None where training diverged.
+        gradient_images: Images that the run of these nats passed through a gradient.
+        spent: The same of all the runs it took to find it; 0 of a search in which every run diverged.
+        details: Learners of a mixture; protocol and outcomes of a search.
+    """
+
+    nats: float | None
+    gradient_images: int
+    spent: int
+    details: dict[str, Any]
+
+
+class Way(Protocol):
+    """A way to code; its fields decide the nats."""
+
+    def code(self, pair: Pair, accelerator: Accelerator) -> Outcome:
+        """Code B given A."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByProtocol:
+    """Under a protocol."""
+
+    protocol: CodingProtocol
+
+    def code(self, pair: Pair, accelerator: Accelerator) -> Outcome:
+        """Code B given A."""
+        ends = (pair.a, pair.outputs_a, pair.b, pair.outputs_b)
+        try:
+            code = train_codelength(*ends, self.protocol, accelerator=accelerator)
+        except UnfitError:
+            planned = self.protocol.gradient_images(len(pair.images))
+            return Outcome(None, planned, planned, {})
+        learners = [vars(learner) | {"nats": _finite(learner.nats)} for learner in code.learners]
+        return Outcome(code.nats, code.gradient_images, code.gradient_images, {"learners": learners})
+
+
+@dataclass(frozen=True)
+class BySearch:
+    """Under the best protocol of one learner that a search finds."""
+
+    trials: int
+    budget: float
+    seed: int
+
+    def code(self, pair: Pair, accelerator: Accelerator) -> Outcome:
+        """Code B given A."""
+        try:
+            found = search(pair, trials=self.trials, budget=self.budget, seed=self.seed, accelerator=accelerator)
+        except UnfitError:
+            return Outcome(None, 0, 0, {})
+        outcomes = [trial.outcome for trial in found.trials]
+        counts = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
+        details = {"protocol": found.protocol.to_dict(), "outcomes": counts}
+        return Outcome(found.nats, found.protocol.gradient_images(len(pair.images)), found.gradient_images, details)
+
+
+@dataclass(frozen=True)
+class ByPreqtorch:
+    """By an encoder of preqtorch."""
+
+    encoder: Literal["blocks", "replay"]
+    lr: float
+    batchnorm: Batchnorm
+    seed: int
+
+    def code(self, pair: Pair, accelerator: Accelerator) -> Outcome:
+        """Code B given A."""
+        done = encode(pair, self.encoder, self.lr, batchnorm=self.batchnorm, seed=self.seed, accelerator=accelerator)
+        return Outcome(_finite(done.nats), done.gradient_images, done.gradient_images, {})
+
+
+def ways(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dict[str, Way]:
+    """Return the ways to code a pair, by column and variant; the cheapest variant of a column is chosen in hindsight.
+
+    A large pair gets no variants with adapting BatchNorm, lower rates for preqtorch, and a small search.
+    """
+    preset, blockwise = (replace(PROTOCOLS[name], seed=seed) for name in (setting.protocol, "blockwise"))
+    batchnorms: tuple[Batchnorm, ...] = ("frozen",) if setting.large else ("frozen", "adapting")
+    rates, most, budget = (ADAM_RATES[:3], 6, 8.0) if setting.large else (ADAM_RATES, 30, BUDGET)
+    cells: dict[str, Way] = {"static/static": _alone(preset, LearnerSpec("static"))}
+    cells |= {f"single/{spec.name}": _alone(preset, spec) for spec in preset.learners}
+    for column, restart in (("retraining", True), ("continuing", False)):
+        for spec in (LearnerSpec("finetuned", lr, batchnorm) for batchnorm in batchnorms for lr in RATES):
+            cells[f"{column}/{spec.name}"] = ByProtocol(replace(blockwise, learners=(spec,), restart=restart))
+    for lr in rates:
+        cells[f"preqtorch-blocks/{lr:g}"] = ByPreqtorch("blocks", lr, "adapting", seed)
+        for batchnorm in batchnorms:
+            cells[f"preqtorch-replay/{batchnorm}-{lr:g}"] = ByPreqtorch("replay", lr, batchnorm, seed)
+    cells["search/best"] = BySearch(most if trials is None else trials, budget, seed)
+    cells[f"mixture/{preset.name}"] = ByProtocol(preset)
+    return cells
+
+
+def _alone(preset: CodingProtocol, spec: LearnerSpec) -> ByProtocol:
+    """Take the preset with one of its learners."""
+    return ByProtocol(replace(preset, name=f"{spec.name} alone", learners=(spec,), survivors=None, pooling=False))
+
+
+def _finite(nats: float) -> float | None:
+    return nats if math.isfinite(nats) else None

@@ -1,0 +1,118 @@
+"""Whether the error bars cover what they promise: over orders, over samples of images, and over drawn labels.
+
+`infodist study error_bars STUDENT TEACHER --images NAME [-k 500] [--runs 10] [--output error_bars.json]`
+
+1. The same images in several orders: the spread of the codelengths against the standard error over images.
+2. Several samples of the same dataset: the same, and the number that the error bar is about.
+3. Several draws of labels: the sampled codelength, equation (3), against the rigorous expected form (the student sees
+   the same labels, the price is the exact KL), and information transfer, equation (8), against both.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from hf_infodist.codelength import Codelength
+from hf_infodist.distance import Pair, code_pair, prepare_pair
+from hf_infodist.protocol import PROTOCOLS, CodingProtocol
+from hf_infodist.result import package_versions
+from hf_infodist.training import make_accelerator
+
+
+def spread(codes: Sequence[Codelength]) -> dict[str, float]:
+    """Return mean and standard deviation of some codelengths, and how many lie within two reported standard errors."""
+    nats, errors = [code.nats for code in codes], [code.stderr_nats for code in codes]
+    mean = fmean(nats)
+    return {
+        "nats": mean,
+        "standard_deviation": stdev(nats),
+        "reported_standard_error": fmean(errors),
+        "within_one_error_of_the_mean": fmean(abs(n - mean) <= e for n, e in zip(nats, errors, strict=True)),
+        "within_two_errors_of_the_mean": fmean(abs(n - mean) <= 2 * e for n, e in zip(nats, errors, strict=True)),
+    }
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
+    """Return the mean of paired differences, nats, and its standard error."""
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    return {"mean_nats": fmean(differences), "standard_error": stdev(differences) / math.sqrt(len(differences))}
+
+
+def over_orders(pair: Pair, protocol: CodingProtocol, runs: int) -> dict[str, Any]:
+    """Code the same images in several orders."""
+    many = _code(pair, replace(protocol, orders=runs))
+    return {
+        "nats": many.nats,
+        "standard_deviation": stdev(many.order_nats),
+        "reported_standard_error": many.stderr_nats,
+        "within_one_error_of_the_mean": fmean(abs(n - many.nats) <= many.stderr_nats for n in many.order_nats),
+        "standard_error_of_the_mean_over_orders": many.stderr_orders_nats,
+    }
+
+
+def over_draws(pair: Pair, protocol: CodingProtocol, runs: int) -> dict[str, Any]:
+    """Draw labels several times, and price them as labels and by the exact KL."""
+    labels = replace(protocol, name="sampled", targets="labels", price="labels")
+    same = Pair(pair.b, pair.b, pair.images, pair.outputs_b, pair.outputs_b)
+    priced_as_labels, priced_by_kl, transfers = [], [], []
+    for seed in range(runs):
+        sampled = _code(pair, replace(labels, seed=seed)).nats
+        priced_as_labels.append(sampled)
+        priced_by_kl.append(_code(pair, replace(labels, price="kl", seed=seed)).nats)
+        transfers.append(sampled - _code(same, replace(labels, seed=seed)).nats)
+    return {
+        "sampled_nats": fmean(priced_as_labels),
+        "expected_nats": fmean(priced_by_kl),
+        "information_transfer_nats": fmean(transfers),
+        "sampled_less_expected": difference(priced_as_labels, priced_by_kl),
+        "transfer_less_expected": difference(transfers, priced_by_kl),
+    }
+
+
+def _code(pair: Pair, protocol: CodingProtocol) -> Codelength:
+    return code_pair(pair, ["b_given_a"], protocol, accelerator=make_accelerator())[0]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and print one JSON object."""
+    parser = argparse.ArgumentParser("infodist study error_bars", description=__doc__)
+    parser.add_argument("student")
+    parser.add_argument("teacher")
+    parser.add_argument("--images", "-i", required=True)
+    parser.add_argument("-k", type=int, default=500)
+    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="quick")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--output", type=Path, help="also write the figures to this file")
+    args = parser.parse_args(argv)
+    protocol = PROTOCOLS[args.protocol]
+
+    def sample(seed: int) -> Pair:
+        return prepare_pair(args.student, args.teacher, args.images, k=args.k, seed=seed)
+
+    pair = sample(0)
+    figures = {
+        "models": [pair.a.id, pair.b.id],
+        "k": args.k,
+        "runs": args.runs,
+        "protocol": protocol.name,
+        "orders": over_orders(pair, protocol, args.runs),
+        "samples": spread([_code(sample(seed), replace(protocol, seed=seed)) for seed in range(args.runs)]),
+        "draws": over_draws(pair, PROTOCOLS["probe"], 2 * args.runs),
+        "versions": package_versions(),
+    }
+    text = json.dumps(figures, indent=1)
+    if args.output:
+        args.output.write_text(text + "\n")
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "error_bars", *sys.argv[1:]])

@@ -1,0 +1,266 @@
+"""Which protocol of one learner codes a pair in the fewest nats: the paper's search for hyper-parameters.
+
+`infodist study search STUDENT TEACHER --images digits -k 1000 --trials 30`
+
+Optuna draws protocols of one fine-tuned learner that stay within a budget of gradient images, beginning with the
+presets of that kind, and stops those that fall behind. A mixture needs no such search; this shows what it is worth.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from accelerate import Accelerator
+
+from hf_infodist.distance import Pair, prepare_pair
+from hf_infodist.errors import UnfitError, UsageError
+from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
+from hf_infodist.studies import require
+from hf_infodist.training import make_accelerator, train_codelength
+
+if TYPE_CHECKING:
+    import optuna
+
+    from hf_infodist.models import Classifier
+    from hf_infodist.outputs import Outputs
+
+BUDGET = 25.0  # gradient images per image
+STARTS = ("single", "blockwise", "paper")
+_PARAMETERS = ("lr", "batchnorm", "step", "first_block", "growth", "batch", "training", "passes", "replay", "restart",
+               "anneal", "averaging")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One protocol that was tried.
+
+    Attributes:
+        params: What was drawn.
+        outcome: Whether it priced all images, was stopped because others were ahead, or diverged.
+        nats: Codelength of the images it priced.
+        images: How many those are.
+        gradient_images: Images it passed through a gradient.
+    """
+
+    params: dict[str, Any]
+    outcome: Literal["complete", "pruned", "diverged"]
+    nats: float
+    images: int
+    gradient_images: int
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found: the best protocol, its codelength, and all that was tried."""
+
+    protocol: CodingProtocol
+    nats: float
+    trials: tuple[TrialRecord, ...]
+
+    @property
+    def gradient_images(self) -> int:
+        """Images passed through a gradient in all trials together."""
+        return sum(trial.gradient_images for trial in self.trials)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types."""
+        return asdict(self) | {"gradient_images": self.gradient_images}
+
+
+def propose(trial: "optuna.trial.BaseTrial", seed: int = 0) -> CodingProtocol:
+    """Draw a protocol of one fine-tuned learner, trained in passes over the past or online with replay."""
+    lr = trial.suggest_float("lr", 1e-4, 3e-2, log=True)
+    batchnorm: Any = trial.suggest_categorical("batchnorm", ["frozen", "adapting"])
+    step: Any = trial.suggest_categorical("step", ["relative", "mean"])
+    passes = trial.suggest_categorical("training", ["passes", "replay"]) == "passes"
+    return CodingProtocol(
+        "search",
+        (LearnerSpec("finetuned", lr, batchnorm, step),),
+        first_block=trial.suggest_int("first_block", 16, 128, log=True),
+        growth=trial.suggest_float("growth", 1.0, 2.0, step=0.25),
+        batch=trial.suggest_int("batch", 8, 64, log=True),
+        passes=trial.suggest_int("passes", 1, 16, log=True) if passes else 0,
+        replay=0 if passes else trial.suggest_int("replay", 0, 15),
+        restart=passes and trial.suggest_categorical("restart", [False, True]),
+        anneal=trial.suggest_categorical("anneal", [False, True]),
+        averaging=trial.suggest_categorical("averaging", [False, True]),
+        seed=seed,
+    )
+
+
+def search(
+    pair: Pair,
+    direction: Literal["a_given_b", "b_given_a"] = "b_given_a",
+    *,
+    trials: int = 30,
+    seed: int = 0,
+    budget: float = BUDGET,
+    storage: str | None = None,
+    accelerator: Accelerator | None = None,
+) -> SearchResult:
+    """Search for the protocol of one learner that codes a teacher in the fewest nats.
+
+    Args:
+        pair: Two models and the images.
+        direction: ``b_given_a`` teaches A the outputs of B.
+        trials: Protocols to run, those of an earlier search in the same storage included.
+        seed: Of the draws, and of every protocol.
+        budget: Most gradient images per image that a protocol may plan; what plans more is not run.
+        storage: URL of a database that keeps the trials, such as ``sqlite:///search.db``; in memory if None.
+        accelerator: Device and precision; `make_accelerator` if None.
+
+    Raises:
+        NotFoundError: If optuna is not installed.
+        UnfitError: If no protocol priced all images.
+        UsageError: If nothing can be tried, or nothing fits the budget.
+    """
+    require("optuna", "search")
+    if trials < 1 or budget < 1:
+        why = "at least one protocol has to run, and one pass over the images takes one gradient image each"
+        raise UsageError(
+            f"trials {trials} and budget {budget:g} leave nothing to search", why, "raise both to 1 or more"
+        )
+    student, teacher = (pair.a, pair.outputs_a), (pair.b, pair.outputs_b)
+    if direction == "a_given_b":
+        student, teacher = teacher, student
+    accelerator, k = accelerator or make_accelerator(), len(pair.images)
+    study = _open_study(f"{student[1].key}-{teacher[1].key}-{budget:g}-{seed}", k, seed, budget, storage)
+    while len(_records(study)) < trials:
+        _try_one(study, (*student, *teacher), accelerator, seed, budget)
+    records = _records(study)
+    if all(record.outcome != "complete" for record in records):
+        why = f"all {len(records)} protocols that were tried diverged"
+        raise UnfitError(f"{student[0].id} cannot be taught by {teacher[0].id}", why, "raise --trials")
+    return SearchResult(propose(study.best_trial, seed), study.best_value, tuple(records))
+
+
+def _open_study(name: str, k: int, seed: int, budget: float, storage: str | None) -> "optuna.Study":
+    """Open a study that begins with the presets.
+
+    Cumulative nats only grow, so a pruner that takes the least of them, as the median pruner does, would never prune.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=_grid(k)[0], reduction_factor=2),
+        load_if_exists=True,
+    )
+    if not study.trials:
+        for protocol in (PROTOCOLS[start] for start in STARTS):
+            if protocol.gradient_images(k) <= budget * k:
+                study.enqueue_trial(_params(protocol), user_attrs={"start": protocol.name})
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))  # a search that goes on draws anew
+    return study
+
+
+def _params(protocol: CodingProtocol) -> dict[str, Any]:
+    """Return what `propose` would have to draw for a protocol of one learner."""
+    (learner,) = protocol.learners
+    fields = {**vars(protocol), **vars(learner), "training": "passes" if protocol.passes else "replay"}
+    return {name: fields[name] for name in _PARAMETERS}
+
+
+def _try_one(
+    study: "optuna.Study",
+    ends: "tuple[Classifier, Outputs, Classifier, Outputs]",
+    accelerator: Accelerator,
+    seed: int,
+    budget: float,
+) -> None:
+    """Draw a protocol; run it if it fits the budget."""
+    import optuna
+
+    trial, k = study.ask(), ends[1].logits.shape[0]
+    protocol = propose(trial, seed)
+    if protocol.gradient_images(k) > budget * k:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)  # says nothing of its nats, so no draw learns from it
+        return
+    watch = _Watch(trial, k, spared="start" in trial.user_attrs)
+    outcome: Literal["complete", "pruned", "diverged"] = "complete"
+    try:
+        train_codelength(*ends, protocol, accelerator=accelerator, on_block=watch)
+    except optuna.TrialPruned:
+        outcome = "pruned"
+    except UnfitError:
+        outcome = "diverged"
+    spent = protocol.gradient_images(min(watch.images + 1, k))  # each block is learnt from before it is reported
+    record = TrialRecord(trial.params, outcome, watch.nats, watch.images, spent)
+    trial.set_user_attr("record", asdict(record))
+    if outcome == "complete":
+        study.tell(trial, watch.nats)
+    else:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+
+
+def _grid(k: int) -> list[int]:
+    """Return the numbers of images after which the worse half stops."""
+    return sorted({max(1, k // share) for share in (4, 2)})
+
+
+class _Watch:
+    """Reports the nats of a trial at numbers of images common to all trials, and stops it when it falls behind.
+
+    Args:
+        trial: Of optuna.
+        k: All images; trials are compared after a quarter and half of them, interpolated within a block.
+        spared: Compare, but do not stop.
+    """
+
+    def __init__(self, trial: "optuna.Trial", k: int, *, spared: bool = False):
+        self.trial, self.k, self.spared = trial, k, spared
+        self.images, self.nats = 0, 0.0
+
+    def __call__(self, images: int, nats: float) -> None:
+        """Note that ``images`` have cost ``nats``."""
+        import optuna
+
+        start, start_nats = self.images, self.nats
+        self.images, self.nats = images, nats
+        for point in _grid(self.k):
+            if start < point <= images:
+                self.trial.report(start_nats + (nats - start_nats) * (point - start) / (images - start), point)
+                if self.trial.should_prune() and images < self.k and not self.spared:
+                    raise optuna.TrialPruned
+
+
+def _records(study: "optuna.Study") -> list[TrialRecord]:
+    """Return what has been run so far."""
+    return [TrialRecord(**trial.user_attrs["record"]) for trial in study.trials if "record" in trial.user_attrs]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Search and print."""
+    parser = argparse.ArgumentParser("infodist study search", description=__doc__)
+    parser.add_argument("student", help="name of a model: where learning starts")
+    parser.add_argument("teacher", help="name of a model: its outputs are learnt")
+    parser.add_argument("--images", "-i", default="digits", help="name of a dataset")
+    parser.add_argument("--split", help="split of the dataset")
+    parser.add_argument("-k", type=int, default=1000, help="number of images")
+    parser.add_argument("--trials", type=int, default=30, help="protocols to run")
+    parser.add_argument("--seed", type=int, default=0, help="order of the images, and every draw")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="most gradient images per image")
+    parser.add_argument("--storage", help="keep the trials, and go on from them: sqlite:///search.db")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    require("optuna", "search")
+    pair = prepare_pair(args.student, args.teacher, args.images, k=args.k, seed=args.seed, split=args.split)
+    result = search(pair, trials=args.trials, seed=args.seed, budget=args.budget, storage=args.storage)
+    sys.stdout.write(f"{json.dumps(result.to_dict()) if args.json else _text(result)}\n")
+
+
+def _text(result: SearchResult) -> str:
+    drawn = ", ".join(f"{name} {value}" for name, value in _params(result.protocol).items())
+    outcomes = [trial.outcome for trial in result.trials]
+    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in sorted(set(outcomes)))
+    return f"{result.nats:.1f} nats: {drawn}\n{result.gradient_images:,} gradient images in all trials: {counts}"
+
+
+if __name__ == "__main__":
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "search", *sys.argv[1:]])

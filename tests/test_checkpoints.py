@@ -1,0 +1,195 @@
+"""A run that is cut off goes on to the same bits; what cannot be gone on from is refused, and nothing is lost."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from networks import SmallNet, noise_images, transform
+
+from hf_infodist import checkpoints
+from hf_infodist.distance import Execution, information_distance
+from hf_infodist.errors import UnfitError
+from hf_infodist.models import load_classifier
+
+
+class Cut(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def at_every_block(monkeypatch):
+    monkeypatch.setattr(checkpoints, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "_SHARE", 0.0)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return noise_images(160)
+
+
+def distance(images, protocol, on_block=None, labels=None, **options):
+    a = load_classifier(SmallNet(batchnorm=True, dtype=torch.float32), transform=transform, labels=labels and "abcde")
+    b = load_classifier(SmallNet(seed=1, batchnorm=True, dtype=torch.float32), transform=transform, labels=labels)
+    return information_distance(a, b, images, protocol=protocol, on_block=on_block, **options)
+
+
+def cut_after(blocks):
+    """Return a progress callback that ends the run after so many blocks, and the list of what it has seen."""
+    seen = []
+
+    def on_block(direction, priced, nats):
+        seen.append((direction, priced))
+        if len(seen) == blocks:
+            raise Cut
+
+    return on_block, seen
+
+
+@pytest.mark.parametrize("name", ["standard", "single", "blockwise", "sampled"])  # every kind of state there is
+def test_a_run_cut_off_twice_ends_with_the_same_bits(images, name, tmp_path):
+    whole = distance(images, name, execution=Execution(home=tmp_path / "whole"))
+    on_block, seen = cut_after(3)
+    for _ in range(2):
+        seen.clear()
+        with pytest.raises(Cut):
+            distance(images, name, on_block)
+    priced = []
+    resumed = distance(images, name, lambda *block: priced.append(block[:2]))
+    assert np.array_equal(resumed.a_given_b.image_nats, whole.a_given_b.image_nats)
+    assert np.array_equal(resumed.b_given_a.image_nats, whole.b_given_a.image_nats)
+    assert [vars(j) for j in resumed.b_given_a.learners] == [vars(j) for j in whole.b_given_a.learners]
+    assert not set(seen) & set(priced)  # nothing is priced again
+
+
+def test_a_student_whose_head_was_reordered_goes_on(images, tmp_path):
+    """Its head differs from that of a fresh start."""
+    options = {"labels": "vwxyz", "k": 160}
+    whole = distance(images, "standard", execution=Execution(home=tmp_path / "whole"), **options)
+    with pytest.raises(Cut):
+        distance(images, "standard", cut_after(4)[0], **options)
+    assert np.array_equal(distance(images, "standard", **options).b_given_a.image_nats, whole.b_given_a.image_nats)
+
+
+def test_checkpoints_are_gone_when_the_result_is_there(images, store):
+    distance(images, "quick")
+    assert list((store / "runs").iterdir()) == []
+
+
+def test_checkpoints_are_left_to_the_same_comparison_only(images):
+    with pytest.raises(Cut):
+        distance(images, "quick", cut_after(2)[0])
+    for change in ({"seed": 1}, {"k": 100}, {"labels": "vwxyz"}):
+        priced = []
+        distance(images, "quick", lambda *block, priced=priced: priced.append(block[1]), **change)
+        assert priced[0] == 32
+
+
+def cut_run(images, store):
+    with pytest.raises(Cut):
+        distance(images, "quick", cut_after(2)[0])
+    (run,) = [path for path in (store / "runs").iterdir() if path.is_dir()]
+    (checkpoint,) = run.iterdir()
+    return run, checkpoint
+
+
+def flip_a_bit(run, checkpoint):
+    path = next(checkpoint.glob("learner-*.pt"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def lose_a_file(run, checkpoint):
+    next(checkpoint.glob("learner-*.pt")).unlink()
+
+
+def cut_the_manifest(run, checkpoint):
+    path = checkpoint / "manifest.json"
+    path.write_text(path.read_text()[:-9])
+
+
+def take_a_foreign_one(run, checkpoint):
+    path = checkpoint / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "0" * 32}))
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, lose_a_file, cut_the_manifest, take_a_foreign_one])
+def test_a_damaged_or_foreign_checkpoint_is_refused_and_kept(images, store, damage):
+    run, checkpoint = cut_run(images, store)
+    damage(run, checkpoint)
+    before = {path: path.read_bytes() for path in checkpoint.iterdir()}
+    with pytest.raises(UnfitError, match="cannot be gone on from") as error:
+        distance(images, "quick")
+    assert {path: path.read_bytes() for path in checkpoint.iterdir()} == before
+    assert error.value.fix == f"to start again, move it away: mv {run} {run}.old"
+    shutil.move(run, f"{run}.old")
+    assert distance(images, "quick").nats > 0
+
+
+def test_a_half_written_checkpoint_is_passed_over(images, store):
+    run, checkpoint = cut_run(images, store)
+    half = run / ".new-64"
+    shutil.copytree(checkpoint, half)
+    next(half.glob("learner-*.pt")).write_bytes(b"half")
+    whole = distance(images, "quick", execution=Execution(resume=False))
+    assert np.array_equal(distance(images, "quick").b_given_a.image_nats, whole.b_given_a.image_nats)
+
+
+def test_a_second_run_of_the_same_comparison_leaves_no_checkpoints(images, caplog):
+    inner = []
+
+    def on_block(*block):
+        if not inner:
+            inner.append(distance(images, "quick"))
+
+    outer = distance(images, "quick", on_block)
+    assert "is running elsewhere" in caplog.text
+    assert inner[0].nats == outer.nats
+
+
+def compare(home, *words):
+    command = [sys.executable, "-m", "hf_infodist.cli", "compare", "demo:cnn", "demo:vit", "-i", "digits", "--json"]
+    environment = os.environ | {"INFODIST_HOME": str(home)}
+    return subprocess.Popen([*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("-k", "700"), ("-k", "500", "--processes", "2")], ids=["one", "two"])
+def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, words):
+    whole = json.loads(compare(tmp_path / "whole", *words).communicate()[0])
+    rng, kills, went_on, over = random.Random(0), 0, 0, False
+    while not over:
+        process = compare(tmp_path / "killed", *words)
+        said = b""
+        while b"gradient images" not in said:  # loaded; now it computes
+            said = process.stderr.readline()
+            assert said, "ended early"
+        time.sleep(rng.uniform(0, 8))
+        over = process.poll() is not None or kills == 40
+        if not over:
+            for child in _children(process.pid):
+                os.kill(child, signal.SIGKILL)
+            process.kill()
+            kills += 1
+        out, errors = process.communicate()
+        went_on += b"going on from" in errors
+    assert process.returncode == 0, errors
+    assert kills > 0 and went_on > 0
+    result = json.loads(out)
+    for direction in ("a_given_b", "b_given_a"):
+        assert result[direction]["nats"] == whole[direction]["nats"]
+        assert result[direction]["curve"] == whole[direction]["curve"]
+
+
+def _children(pid):
+    listing = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    children = [int(word) for word in listing.split()]
+    return [grandchild for child in children for grandchild in _children(child)] + children
