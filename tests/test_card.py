@@ -11,7 +11,7 @@ import yaml
 from hf_infodist import card
 from hf_infodist.card import NearestCheckpoints, check_comparisons, check_pull_request, insert_section, write_section
 from hf_infodist.cli import main
-from hf_infodist.distance import information_distance
+from hf_infodist.distance import Execution, information_distance
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.model_sources import Source
 from hf_infodist.result import ModelRecord
@@ -19,9 +19,8 @@ from hf_infodist.result import ModelRecord
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    home = tmp_path_factory.mktemp("store")
-    others = ("random:demo:vit", "demo:vit")
-    return [information_distance("demo:cnn", b, "digits", k=48, protocol="probe", home=home) for b in others]
+    others, execution = ("random:demo:vit", "demo:vit"), Execution(home=tmp_path_factory.mktemp("store"))
+    return [information_distance("demo:cnn", b, "digits", k=48, protocol="probe", execution=execution) for b in others]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hub import GUEST, OWNER, serve
 
-from hf_infodist.distance import information_distance
+from hf_infodist.distance import Execution, information_distance
 from hf_infodist.images import load_images
 from hf_infodist.model_sources import DEMO
 
@@ -102,8 +102,8 @@ def reader(hub, tmp_path_factory):
 @pytest.fixture(scope="module")
 def local(photos, tmp_path_factory):
     """Compare the same models and images as folders and files of this machine."""
-    home = tmp_path_factory.mktemp("store")
-    return information_distance(str(DEMO / "cnn"), str(DEMO / "vit"), str(photos), k=64, protocol="probe", home=home)
+    settings = {"k": 64, "protocol": "probe", "execution": Execution(home=tmp_path_factory.mktemp("store"))}
+    return information_distance(str(DEMO / "cnn"), str(DEMO / "vit"), str(photos), **settings)
 
 
 def nats(result):
