@@ -166,7 +166,7 @@ _FINE_TUNED = (
     LearnerSpec("finetuned", 1e-2, "adapting"),
 )
 _SINGLE = CodingProtocol("single", (LearnerSpec("finetuned", 1e-3),), replay=7, averaging=True)
-_CYCLES = CodingProtocol("cycles", _FREE, growth=1.5, passes=4, anneal=True, switching=True, pooling=True)
+_CYCLES = CodingProtocol("cycles", _FREE, growth=1.5, batch=8, passes=4, anneal=True, switching=True, pooling=True)
 _STANDARD = replace(_CYCLES, name="standard", learners=_FREE + _FINE_TUNED, survivors=2)
 
 PROTOCOLS: dict[str, CodingProtocol] = {
@@ -174,11 +174,11 @@ PROTOCOLS: dict[str, CodingProtocol] = {
     for protocol in (
         _STANDARD,
         replace(_CYCLES, name="quick", learners=_FREE + _FINE_TUNED[::2], survivors=1, trial=64, growth=1.6, passes=3),
-        replace(_CYCLES, name="probe", passes=6),
+        replace(_CYCLES, name="probe", batch=32, passes=6),
         _SINGLE,
         CodingProtocol("paper", (LearnerSpec("finetuned", 2e-3, "adapting", "mean"),)),
         CodingProtocol(
-            "blockwise", (LearnerSpec("finetuned", 1e-3),), growth=2.0, passes=10, anneal=True, restart=True
+            "blockwise", (LearnerSpec("finetuned", 1e-3),), growth=2.0, batch=8, passes=10, anneal=True, restart=True
         ),
         replace(_STANDARD, name="sampled", targets="labels", price="labels"),
     )

@@ -101,13 +101,14 @@ class ByPreqtorch:
 def ways(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dict[str, Way]:
     """Return the ways to code a pair, by column and variant; the cheapest variant of a column is chosen in hindsight.
 
-    A large pair gets no variants with adapting BatchNorm, lower rates for preqtorch, and a small search.
+    A near pair gets no variants with adapting BatchNorm; a large one gets lower rates for preqtorch, and a small search.
     """
     preset, blockwise = (replace(PROTOCOLS[name], seed=seed) for name in (setting.protocol, "blockwise"))
-    batchnorms: tuple[Batchnorm, ...] = ("frozen",) if setting.large else ("frozen", "adapting")
+    batchnorms: tuple[Batchnorm, ...] = ("frozen",) if setting.near else ("frozen", "adapting")
     rates, most, budget = (ADAM_RATES[:3], 6, 8.0) if setting.large else (ADAM_RATES, 30, BUDGET)
     cells: dict[str, Way] = {"static/static": _alone(preset, LearnerSpec("static"))}
     cells |= {f"single/{spec.name}": _alone(preset, spec) for spec in preset.learners}
+    cells[f"mixture/{preset.name}"] = ByProtocol(preset)
     for column, restart in (("retraining", True), ("continuing", False)):
         for spec in (LearnerSpec("finetuned", lr, batchnorm) for batchnorm in batchnorms for lr in RATES):
             cells[f"{column}/{spec.name}"] = ByProtocol(replace(blockwise, learners=(spec,), restart=restart))
@@ -116,7 +117,6 @@ def ways(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dict[
         for batchnorm in batchnorms:
             cells[f"preqtorch-replay/{batchnorm}-{lr:g}"] = ByPreqtorch("replay", lr, batchnorm, seed)
     cells["search/best"] = BySearch(most if trials is None else trials, budget, seed)
-    cells[f"mixture/{preset.name}"] = ByProtocol(preset)
     return cells
 
 
