@@ -196,6 +196,37 @@ def estimate(
 
 
 @app.command()
+def card(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
+    among: Annotated[list[str], typer.Option("--among", "-a", help="a checkpoint to compare with; give one or more")],
+    images: ImagesOption = DEFAULT_IMAGES,
+    config: ConfigOption = None,
+    split: SplitOption = None,
+    column: ColumnOption = None,
+    k: KOption = None,
+    seed: SeedOption = 0,
+    protocol: ProtocolOption = "standard",
+    into: Annotated[Path | None, typer.Option("--into", help="write README.md and infodist.yaml there")] = None,
+    pull_request: Annotated[bool, typer.Option("--pull-request", help="propose both to the model's owners")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Nearest checkpoints of a model, as a section for its card: only shown, unless asked to put it there."""
+    from hf_infodist import card as cards
+
+    cards.check_comparisons(model, among)
+    repo = cards.check_pull_request(model, among, images) if pull_request else ""
+    source = {"config": config, "split": split, "column": column}
+    settings: dict[str, Any] = {"k": k, "seed": seed, "protocol": protocol}
+    nearest = cards.NearestCheckpoints.of(_compare(model, other, images, source, **settings)[0] for other in among)
+    if into:
+        cards.write_section(nearest, into)
+    if pull_request:
+        _say(f"opened {cards.open_pull_request(repo, nearest)}")
+    text = f"==> {cards.CARD} <==\n{nearest.to_markdown()}\n\n==> {cards.DATA} <==\n{nearest.to_yaml()}"
+    _show(nearest.to_dict(), text, as_json)
+
+
+@app.command()
 def env(as_json: JsonOption = False) -> None:
     """Versions, device and folders: what to paste into a bug report."""
     import platform

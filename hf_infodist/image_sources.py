@@ -1,6 +1,5 @@
 """Where a dataset name leads: the data is found and opened, and refused with what to type instead."""
 
-import difflib
 import itertools
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hf_infodist.errors import InfodistError, NotFoundError, UnfitError, UsageError
+from hf_infodist.refusals import gated, missing, nearest, refusal
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,10 @@ def _open_folder(name: str, path: Path, wish: Wish) -> Found:
 def _open_hub(name: str, wish: Wish) -> Found:
     repository, _, revision = name.partition("@")
     if "/" not in repository:  # `datasets` would take "parquet" or "imagefolder" for the files of this folder
-        raise _not_found(name, "datasets of the Hub are named org/name, and there is no file or folder of this name")
+        near = nearest("dataset", repository)
+        why = "datasets of the Hub are named org/name, and there is no file or folder of this name"
+        fix = f"did you mean {' or '.join(near)}?" if near else "give org/name, a folder, a .parquet file, or 'digits'"
+        raise NotFoundError(f"there is no dataset {name!r}", why, fix)
     return _open_builder(name, wish, repository, wish.config, revision=revision or None)
 
 
@@ -291,12 +294,11 @@ def _refusal(name: str, config: str | None, error: Exception) -> InfodistError:
     if "scripts are no longer supported" in why:
         fix = "choose a dataset stored as images or parquet, or convert this one"
         return UnfitError(f"{name} needs a loading script", "code of a dataset is never run", fix)
+    repository, _, revision = name.partition("@")
+    if refused := refusal("dataset", repository, revision or None, error):
+        return refused
     if isinstance(error, DatasetNotFoundError | HFValidationError):
-        return _not_found(name, why)
-    if _is_network(error):
-        why = f"the Hub cannot be reached, and no copy is in the local cache ({why})"
-        fix = "check the network and HF_HUB_OFFLINE, or give a local folder or 'digits'"
-        return NotFoundError(f"{name} cannot be fetched now", why, fix)
+        return (gated if "is a gated dataset" in why else missing)("dataset", repository)
     if "onfig" in why and (listed := re.search(r"\[(.+)\]", str(error))):
         return _which_config(name, config, re.findall(r"'([^']+)'", listed[1]))
     if isinstance(error, FileNotFoundError):
@@ -304,45 +306,11 @@ def _refusal(name: str, config: str | None, error: Exception) -> InfodistError:
     return UnfitError(f"{name} cannot be read", why, "repair it, or choose another dataset")
 
 
-def _not_found(name: str, why: str) -> NotFoundError:
-    repository, _, revision = name.partition("@")
-    if "gated" in why:
-        fix = f"accept the terms on the page of {repository} on the Hub, then run: hf auth login"
-        return NotFoundError(f"{name} is gated", "its authors let only signed-in users read it", fix)
-    if revision and why.startswith("Revision"):
-        return NotFoundError(f"{name} has no revision {revision!r}", why, f"use {repository}, or an existing revision")
-    near = _nearest(repository)
-    fix = f"use {' or '.join(near)}" if near else "check the spelling; if it is private, run: hf auth login"
-    return NotFoundError(f"there is no dataset {name!r}", why, fix)
-
-
-def _nearest(repository: str) -> list[str]:
-    """Return up to three datasets of the Hub with names like this one; none if it cannot be asked."""
-    from huggingface_hub import HfApi
-
-    owner, _, name = repository.rpartition("/")
-    searches: list[dict[str, Any]] = [{"search": name}, {"search": re.split(r"[-_.]", name)[0]}]
-    searches += [{"author": owner}] if owner else []
-    try:
-        ids = {info.id for search in searches for info in HfApi().list_datasets(**search, limit=100)}
-    except Exception:  # a suggestion is no reason to fail differently
-        return []
-    names = {id if owner else id.rpartition("/")[2]: id for id in sorted(ids)}
-    return [names[near] for near in difflib.get_close_matches(repository, names, n=3)]
-
-
 def _which_config(name: str, config: str | None, configs: Sequence[str]) -> InfodistError:
     why, fix = f"it has {', '.join(configs)}", f"add --config {configs[0]}, or another"
     if config is None:
         return UsageError(f"{name} has several configurations", why, fix)
     return NotFoundError(f"there is no configuration {config!r} of {name}", why, fix)
-
-
-def _is_network(error: BaseException | None) -> bool:
-    from huggingface_hub.errors import HTTPError
-
-    reasons = (ConnectionError, HTTPError, TimeoutError)
-    return error is not None and (isinstance(error, reasons) or _is_network(error.__cause__))
 
 
 def first_line(error: BaseException) -> str:

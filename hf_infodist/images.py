@@ -175,8 +175,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    stored = image.convert("I") if image.mode.startswith("I") else image
-    values = np.nan_to_num(np.asarray(stored).astype(np.float64))  # [H, W]
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))  # [H, W]
     if image.mode == "F":
         scale = 255.0 if values.min() >= 0 and values.max() <= 1 else 1.0
     else:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from .errors import InfodistError, NotFoundError, UnfitError, UsageError
+from .refusals import missing, one_line, refusal, unreachable
 
 DEMO = Path(__file__).parent / "demo"
 FORMS = "Use org/name, timm:NAME, torchvision:NAME, a folder such as ./name, random:NAME, demo:cnn or demo:vit."
@@ -118,7 +119,7 @@ def refusing(source: Source, why: str) -> Iterator[None]:
         raise
     except Exception as error:
         fix = "Choose another model, or repair this one."
-        raise UnfitError(f"{source.id!r} cannot be used: {why}.", _one_line(error), fix) from error
+        raise UnfitError(f"{source.id!r} cannot be used: {why}.", one_line(error), fix) from error
 
 
 @contextmanager
@@ -363,14 +364,14 @@ def _download(source: Source) -> Path:
     if path.is_file():
         return path
     if constants.HF_HUB_OFFLINE:
-        raise _unreachable(source.id, "the network")
+        raise unreachable(source.id, "the network")
     path.parent.mkdir(parents=True, exist_ok=True)
     sha256_start = re.search(r"-([a-f0-9]{8,})\.", name)
     with refusing(source, "its download is not what was published"):
         try:
             torch.hub.download_url_to_file(source.url, str(path), sha256_start and sha256_start[1])
         except OSError as error:
-            raise _unreachable(source.id, source.url, error) from None
+            raise unreachable(source.id, source.url, error) from None
     return path
 
 
@@ -391,7 +392,7 @@ def _check_weights(source: Source, path: Path) -> None:
         if unsafe:
             why, fix = "It is a pickle that may run code; it was not run.", "Ask its author for safetensors."
         else:
-            why, fix = f"It is truncated or damaged ({_one_line(error)}).", "Download or save it again."
+            why, fix = f"It is truncated or damaged ({one_line(error)}).", "Download or save it again."
         raise UnfitError(what, why, fix) from None
 
 
@@ -406,10 +407,6 @@ def _is_pickle(path: Path) -> bool:
         return False
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
 # The Hub
 
 
@@ -419,41 +416,7 @@ def _snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
 
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, library_name="hf_infodist"))
-    except errors.GatedRepoError:
-        why = "Its owner asks for an agreement before files may be read."
-        fix = f"Accept it on the page of {repo}, then run: hf auth login"
-        raise NotFoundError(f"{repo!r} is gated on the Hub.", why, fix) from None
-    except errors.RevisionNotFoundError:
-        why = "That is no branch, tag or commit of the repository."
-        fix = f"Use {repo} for its main branch."
-        raise NotFoundError(f"{repo!r} has no revision {revision!r}.", why, fix) from None
-    except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        why = "The Hub was asked and does not know it, or it is private and you are not logged in."
-        fix = _did_you_mean(_nearest_repositories(repo), "Check the name; if it is private, run: hf auth login")
-        raise NotFoundError(f"There is no model {repo!r} on the Hub.", why, fix) from None
-    except (errors.EntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
-        raise _unreachable(repo, "the Hub", error.__cause__ or error) from None
-
-
-def _nearest_repositories(repo: str) -> list[str]:
-    """Ask the Hub for image classifiers of a similar name."""
-    from huggingface_hub import HfApi
-
-    try:
-        found = HfApi().list_models(search=repo.split("/")[-1], filter="image-classification", limit=20)
-        return get_close_matches(repo, [model.id for model in found], 3, cutoff=0.3)
-    except Exception:  # a suggestion must not hide the error that it belongs to
-        return []
-
-
-def _unreachable(name: str, place: str, error: BaseException | None = None) -> NotFoundError:
-    """Say that a name may be right, but cannot be reached now."""
-    from huggingface_hub import constants
-
-    other = "use a cached or local model, such as demo:cnn."
-    if constants.HF_HUB_OFFLINE:
-        what = f"{name!r} is not in the cache, and {place} is switched off."
-        return NotFoundError(what, "HF_HUB_OFFLINE is set.", f"Unset HF_HUB_OFFLINE, or {other}")
-    what = f"{name!r} is not in the cache, and {place} cannot be reached."
-    why = f"This does not mean a typo: {_one_line(error)}." if error else "This does not mean a typo."
-    return NotFoundError(what, why, f"Check the connection and try again, or {other}")
+    except errors.HFValidationError:
+        raise missing("model", repo) from None
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise refusal("model", repo, revision, error) or unreachable(repo, "the Hub", error) from None

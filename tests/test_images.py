@@ -4,9 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +12,7 @@ from types import SimpleNamespace
 import datasets
 import numpy as np
 import pytest
+from hub import serve
 from PIL import Image
 
 from hf_infodist import image_sources
@@ -556,7 +555,7 @@ def test_an_empty_dataset_is_refused(table, tmp_path):
 
 
 def test_being_offline_is_told_from_a_typo():
-    with pytest.raises(NotFoundError, match=r"acme/tiny cannot be fetched now\nthe Hub cannot be reached") as caught:
+    with pytest.raises(NotFoundError, match=r"'acme/tiny' cannot be fetched now\nHF_HUB_OFFLINE is set") as caught:
         load_images("acme/tiny")
     assert_three_lines(caught.value)
 
@@ -584,64 +583,6 @@ def test_a_known_size_or_column_is_checked_before_any_download(monkeypatch):
 
 
 # --- the Hub, as its clients see it
-
-
-COMMIT = "0123456789abcdef" * 2 + "01234567"
-
-
-def hub(files):
-    """Serve datasets ``{id: {path: bytes}}`` on a free port of this machine."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-        def answer(self, status, body=b"", **headers):
-            self.send_response(status)
-            for name, value in {"Content-Length": len(body), "X-Repo-Commit": COMMIT, **headers}.items():
-                self.send_header(name.replace("_", "-"), str(value))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def fail(self, code, status=404):
-            self.answer(status, X_Error_Code=code, X_Error_Message=code)
-
-        def entry(self, path, content):
-            return {"type": "file", "path": path, "size": len(content), "oid": sha256(content).hexdigest()[:40]}
-
-        def do_GET(self):
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            parts = self.path.partition("?")[0].strip("/").split("/")
-            if parts == ["api", "datasets"]:
-                return self.answer(200, json.dumps([{"id": name} for name in files]).encode())
-            names = parts[2:] if parts[0] == "api" else parts[1:]
-            repository, rest = "/".join(names[:2]), names[2:]
-            if repository == "acme/gated":
-                return self.fail("GatedRepo", 403)
-            if repository not in files:
-                return self.fail("RepoNotFound")
-            if len(rest) > 1 and rest[1] not in ("main", COMMIT):
-                return self.fail("RevisionNotFound")
-            return self.repository(repository, rest)
-
-        def repository(self, name, rest):
-            held = files[name]
-            kind, path = (rest[0] if rest else "revision"), "/".join(rest[2:])
-            if kind == "resolve":
-                if path not in held:
-                    return self.fail("EntryNotFound")
-                return self.answer(200, held[path], ETag=f'"{sha256(held[path]).hexdigest()[:40]}"')
-            if kind == "revision":
-                siblings = [{"rfilename": path} for path in held]
-                return self.answer(200, json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode())
-            if kind in ("tree", "paths-info"):
-                return self.answer(200, json.dumps([self.entry(*item) for item in held.items()]).encode())
-            return self.fail("", 404)
-
-        do_HEAD = do_POST = do_GET
-
-    return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
 
 ASK = """
@@ -672,17 +613,16 @@ def answers(tmp_path_factory, sources):
         "acme/tiny-pics": {"train.parquet": sources["parquet"].read_bytes()},
         "acme/script": {"script.py": b"raise SystemExit"},
         "acme/void": {},
+        "acme/gated": {"train.parquet": b"for some only"},
         "acme/files": {path.name: path.read_bytes() for path in sorted(sources["folder"].iterdir())},
     }
     home = tmp_path_factory.mktemp("home")
-    caches = {name: str(home / name) for name in ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")}
-    with hub(files) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-        online = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        out = run(ASKED, HF_ENDPOINT=endpoint, **online, **caches)
-        server.shutdown()
-    return json.loads(out) | json.loads(run(ASKED_OFFLINE, **caches))
+    caches = {name: str(home / name) for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE")}
+    with serve(tmp_path_factory.mktemp("hub")) as hub:
+        commits = {id: hub.put("datasets", id, contents).refs["main"] for id, contents in files.items()}
+        hub["datasets/acme/gated"].gated = True
+        answers = json.loads(run(ASKED, **hub.environment(home), **caches))
+    return answers | json.loads(run(ASKED_OFFLINE, **caches)) | {"commits": commits}
 
 
 def test_a_dataset_of_the_hub_is_loaded_by_name(answers, sources):
@@ -695,7 +635,7 @@ def test_a_dataset_of_the_hub_is_loaded_by_name(answers, sources):
 
 @pytest.mark.parametrize("name", ["acme/tiny-pics", "acme/tiny-pics@main", "stream", "files"])
 def test_a_sample_of_the_hub_names_its_commit(name, answers):
-    assert answers[name]["revision"] == COMMIT
+    assert answers[name]["revision"] == answers["commits"]["acme/files" if name == "files" else "acme/tiny-pics"]
 
 
 def test_a_cached_sample_still_names_its_commit(answers):
@@ -716,10 +656,10 @@ def test_a_sample_of_no_hub_has_no_commit(form, sources):
 @pytest.mark.parametrize(
     ("name", "kind", "texts"),
     [
-        ("acme/tiny-pic", "NotFoundError", ["there is no dataset 'acme/tiny-pic'", "use acme/tiny-pics"]),
-        ("tiny-pics", "NotFoundError", ["named org/name", "use acme/tiny-pics"]),
-        ("acme/tiny-pics@nope", "NotFoundError", ["no revision 'nope'", "use acme/tiny-pics,"]),
-        ("acme/gated", "NotFoundError", ["acme/gated is gated", "hf auth login"]),
+        ("acme/tiny-pic", "NotFoundError", ["no public dataset 'acme/tiny-pic'", "did you mean acme/tiny-pics?"]),
+        ("tiny-pics", "NotFoundError", ["named org/name", "did you mean acme/tiny-pics?"]),
+        ("acme/tiny-pics@nope", "NotFoundError", ["no revision 'nope'", "use acme/tiny-pics for"]),
+        ("acme/gated", "NotFoundError", ["dataset 'acme/gated' is gated", "/datasets/acme/gated"]),
         ("acme/script", "UnfitError", ["needs a loading script"]),
         ("acme/void", "UnfitError", ["acme/void holds no readable data"]),
     ],

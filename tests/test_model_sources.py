@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_infodist import model_sources
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.model_sources import DEMO, locate
 from hf_infodist.models import check_name, load_classifier
@@ -154,35 +153,6 @@ def test_names_are_checked_without_weights(folder):
     check_name("torchvision:resnet18")
     with pytest.raises(NotFoundError):
         check_name("timm:resnet18x")
-
-
-@pytest.mark.parametrize(
-    ("kind", "told"),
-    [
-        ("RepositoryNotFoundError", "There is no model 'acme/nowhere' on the Hub"),
-        ("GatedRepoError", "is gated on the Hub"),
-        ("RevisionNotFoundError", "has no revision 'v9'"),
-        ("HfHubHTTPError", "the Hub cannot be reached"),
-    ],
-)
-def test_the_hub_being_away_is_told_from_a_typo(kind, told, monkeypatch):
-    import huggingface_hub
-
-    class Response:
-        headers: dict[str, str] = {}  # noqa: RUF012
-        request = None
-        status_code = 404
-
-    def refuse(*_, **__):
-        raise getattr(huggingface_hub.errors, kind)("no", response=Response())
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    monkeypatch.setattr(model_sources, "_nearest_repositories", lambda repo: ["acme/somewhere"])
-    with pytest.raises(NotFoundError) as raised:
-        load_classifier("acme/nowhere@v9")
-    assert told in str(raised.value)
-    assert ("Did you mean acme/somewhere?" in str(raised.value)) == (kind == "RepositoryNotFoundError")
 
 
 @pytest.mark.parametrize(
