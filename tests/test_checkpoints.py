@@ -53,7 +53,7 @@ def cut_after(blocks):
     return on_block, seen
 
 
-@pytest.mark.parametrize("name", ["standard", "single", "blockwise", "sampled"])  # every kind of state there is
+@pytest.mark.parametrize("name", ["standard", "single", "blockwise"])  # every kind of state there is
 def test_a_run_cut_off_twice_ends_with_the_same_bits(images, name, tmp_path):
     whole = distance(images, name, execution=Execution(home=tmp_path / "whole"))
     on_block, seen = cut_after(3)
@@ -71,7 +71,7 @@ def test_a_run_cut_off_twice_ends_with_the_same_bits(images, name, tmp_path):
 
 def test_a_student_whose_head_was_reordered_goes_on(images, tmp_path):
     """Its head differs from that of a fresh start."""
-    options = {"labels": "vwxyz", "k": 160}
+    options = {"labels": "vwxyz", "k": 100}
     whole = distance(images, "standard", execution=Execution(home=tmp_path / "whole"), **options)
     with pytest.raises(Cut):
         distance(images, "standard", cut_after(4)[0], **options)
@@ -89,7 +89,7 @@ def test_checkpoints_are_left_to_the_same_comparison_only(images):
     for change in ({"seed": 1}, {"k": 100}, {"labels": "vwxyz"}):
         priced = []
         distance(images, "quick", lambda *block, priced=priced: priced.append(block[1]), **change)
-        assert priced[0] == 32
+        assert priced[0] == 16
 
 
 def cut_run(images, store):
@@ -136,7 +136,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_and_kept(images, store, dama
 
 def test_a_half_written_checkpoint_is_passed_over(images, store):
     run, checkpoint = cut_run(images, store)
-    half = run / ".new-64"
+    half = run / ".new-99"
     shutil.copytree(checkpoint, half)
     next(half.glob("learner-*.pt")).write_bytes(b"half")
     whole = distance(images, "quick", execution=Execution(resume=False))

@@ -174,11 +174,11 @@ def test_permuted_classes_cost_little_more_than_the_logarithm_of_their_number(im
 
 def test_orders_code_the_same_images_in_other_orders(images):
     a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
-    result = information_distance(a, b, images, protocol="quick", orders=3)
+    result = information_distance(a, b, images, protocol="quick", orders=3, k=96)
     code = result.b_given_a
     assert len(set(code.order_nats)) == 3 and code.nats == pytest.approx(np.mean(code.order_nats))
-    assert code.order_nats[0] == codelength(b, a, images, protocol="quick").nats
-    single = codelength(b, a, images, protocol="quick")
+    single = codelength(b, a, images, protocol="quick", k=96)
+    assert code.order_nats[0] == single.nats
     assert code.static_nats == single.static_nats and code.marginal_nats == single.marginal_nats
     assert code.gradient_images == pytest.approx(3 * single.gradient_images, rel=0.2)
     fields = json.loads(json.dumps(result.to_dict(), allow_nan=False))
@@ -203,6 +203,5 @@ def test_complexity_is_the_price_of_a_model_for_a_fresh_network_of_its_kind():
 
 def test_information_transfer_is_what_a_known_model_saves_on_its_labels(images):
     a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
-    known = codelength(b, b, images, protocol="sampled").nats
-    assert information_transfer(b, a, images) == codelength(b, a, images, protocol="sampled").nats - known
-    assert information_transfer(b, b, images) == 0.0
+    known = codelength(b, b, images[:48], protocol="sampled").nats
+    assert information_transfer(b, a, images[:48]) == codelength(b, a, images[:48], protocol="sampled").nats - known

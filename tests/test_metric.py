@@ -88,7 +88,7 @@ def test_the_configuration_is_standard_by_default():
     assert evaluate.load(str(FOLDER)).config_name == "standard"
 
 
-@pytest.mark.parametrize("protocol", ["probe", "sampled"])
+@pytest.mark.parametrize("protocol", ["probe", pytest.param("sampled", marks=pytest.mark.slow)])
 def test_a_seed_draws_images_and_labels(protocol):
     wanted = expected(protocol, seed=3)
     assert not same(wanted, expected(protocol))

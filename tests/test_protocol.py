@@ -30,7 +30,7 @@ def test_paper_preset_is_the_papers_run():
 
 
 def test_blockwise_ends_double():
-    assert [end for _, end in PROTOCOLS["blockwise"].blocks(1000)] == [32, 64, 128, 256, 512, 1000]
+    assert [end for _, end in PROTOCOLS["blockwise"].blocks(1000)] == [16, 32, 64, 128, 256, 512, 1000]
 
 
 @pytest.mark.parametrize("k", [1000, 2000, 2100, 3000, 5000, 5400, 6000, 10000])

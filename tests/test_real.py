@@ -32,6 +32,7 @@ def nats(*words):
     return compare(*words)["distance"]["nats"]
 
 
+@pytest.mark.slow  # .ci/run runs the demo itself, too
 def test_demo_runs_offline_and_says_what_the_number_means():
     done = subprocess.run([INFODIST, "demo"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from networks import SmallNet, noise_images, transform
 
-from hf_infodist.distance import prepare_pair
+from hf_infodist.distance import Execution, prepare_pair
 from hf_infodist.errors import UnfitError, UsageError
 from hf_infodist.learners import FineTuned
 from hf_infodist.models import load_classifier
@@ -21,7 +21,7 @@ K = 96
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     nets = (load_classifier(SmallNet(seed=seed), transform=transform) for seed in (0, 1))
-    return prepare_pair(*nets, noise_images(K), home=tmp_path_factory.mktemp("store"))
+    return prepare_pair(*nets, noise_images(K), execution=Execution(home=tmp_path_factory.mktemp("store")))
 
 
 @pytest.fixture(scope="module")

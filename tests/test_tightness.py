@@ -15,7 +15,7 @@ import torch
 from networks import SmallNet, noise_images, transform
 from realdata import build_or_skip
 
-from hf_infodist.distance import prepare_pair
+from hf_infodist.distance import Execution, prepare_pair
 from hf_infodist.heads import match_labels
 from hf_infodist.models import load_classifier
 from hf_infodist.protocol import PROTOCOLS
@@ -34,7 +34,7 @@ CHEAP = ["--pairs", "cnn-vit", "-k", "64", "--columns", "static", "retraining"]
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     nets = (load_classifier(SmallNet(seed=seed), transform=transform) for seed in (0, 1))
-    return prepare_pair(*nets, noise_images(K), home=tmp_path_factory.mktemp("store"))
+    return prepare_pair(*nets, noise_images(K), execution=Execution(home=tmp_path_factory.mktemp("store")))
 
 
 @pytest.fixture
@@ -59,8 +59,9 @@ def test_a_learner_alone_costs_what_it_costs_in_a_mixture_that_stops_nobody(pair
     mixture = train_codelength(pair.a, pair.outputs_a, pair.b, pair.outputs_b, everybody)
     every, accelerator = ways(Setting("", "", "", protocol=name)), make_accelerator()
     alone = {key.partition("/")[2]: way for key, way in every.items() if key.startswith("single/")}
-    assert list(alone) == [learner.name for learner in mixture.learners]
-    for learner in mixture.learners:
+    learners = [learner for learner in mixture.learners if learner.name != "pool"]
+    assert list(alone) == [learner.name for learner in learners]
+    for learner in learners:
         outcome = alone[learner.name].code(pair, accelerator)
         assert outcome.nats == pytest.approx(learner.nats, rel=1e-12)
         assert outcome.gradient_images == learner.gradient_images
@@ -227,7 +228,8 @@ def test_the_command_fills_every_column_and_writes_all_figures(tmp_path, capsys,
     assert figures["geometric_means"]["all"] == pytest.approx(pair["ratios"])
     (cell,) = [cell for cell in pair["cells"] if cell["name"] == "mixture/standard"]
     learners = cell["details"]["learners"]
-    assert [learner["name"] for learner in learners] == [spec.name for spec in PROTOCOLS["standard"].learners]
+    names = [spec.name for spec in PROTOCOLS["standard"].learners]
+    assert [learner["name"] for learner in learners] == [*names, "pool"]
     assert {"torch", "optuna", "preqtorch"} <= figures["versions"].keys()
 
 
@@ -246,14 +248,14 @@ def test_a_rerun_computes_only_what_is_missing(tmp_path, monkeypatch, capsys, on
     main([*words[:-1], "static"])
     assert len(runs) == 1
     main(words)
-    assert len(runs) == 3
+    assert len(runs) == 2
     table = capsys.readouterr().out
     main(words)
-    assert len(runs) == 3 and table.endswith(capsys.readouterr().out)
+    assert len(runs) == 2 and table.endswith(capsys.readouterr().out)
     main([*words, "--seed", "1"])
-    assert len(runs) == 6
+    assert len(runs) == 4
     main([*words, "-k", "32"])
-    assert len(runs) == 9
+    assert len(runs) == 6
 
 
 def test_a_preset_that_has_changed_is_coded_again(tmp_path, monkeypatch, one_rate):
@@ -263,7 +265,7 @@ def test_a_preset_that_has_changed_is_coded_again(tmp_path, monkeypatch, one_rat
     monkeypatch.setitem(PROTOCOLS, "blockwise", replace(PROTOCOLS["blockwise"], passes=1))
     main(words)
     again = (tmp_path / "cnn-vit.jsonl").read_text()
-    assert again.startswith(lines) and again.count("\n") == 3 + 2
+    assert again.startswith(lines) and again.count("\n") == 2 + 1
 
 
 def test_a_line_cut_short_is_computed_again(tmp_path, capsys, one_rate):
