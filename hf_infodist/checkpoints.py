@@ -52,9 +52,9 @@ class Checkpoints:
 
     def release(self) -> None:
         """Let others have the folder."""
+        if self._lock.is_locked:
+            Path(self._lock.lock_file).unlink(missing_ok=True)  # while it is ours: afterwards it may be another's
         self._lock.release()
-        if self.team.lead:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Delete the folder: the result is in other hands."""

@@ -151,18 +151,20 @@ def complexity(
 ) -> None:
     """Complexity of models: what it costs to make each from a fresh network of its architecture."""
     _start_processes(processes, context)
-    from hf_infodist.distance import complexity as complexity_of
+    from hf_infodist.distance import code_pair
     from hf_infodist.protocol import resolve_protocol
-    from hf_infodist.result import ComplexityTable
+    from hf_infodist.result import ComplexityTable, ModelRecord
+    from hf_infodist.training import make_accelerator
 
     settings = resolve_protocol(protocol, seed, orders)
     source = {"config": config, "split": split, "column": column, "streaming": streaming}
-    found = []
+    records, codes = [], []
     for model in models:
-        _say(f"loading {model} and {images}")
-        with _Progress(None) as progress:
-            found.append(complexity_of(model, images, k=k, seed=seed, protocol=settings, on_block=progress, **source))
-    table = ComplexityTable(tuple(models), tuple(found), images, settings)
+        pair = _prepare(f"random:{model}", model, images, source, k, seed)
+        with _Progress(orders * len(pair.images)) as progress:
+            codes += code_pair(pair, ["b_given_a"], settings, accelerator=make_accelerator(), on_block=progress)
+        records.append(ModelRecord.of(pair.b))
+    table = ComplexityTable(tuple(records), tuple(codes), pair.images.to_dict(), settings)
     _show(table.to_dict(), str(table), as_json, output)
 
 
@@ -342,7 +344,7 @@ def _announce_cost(
 class _Progress:
     """A bar on standard error: images priced, nats so far, time left."""
 
-    def __init__(self, total: int | None, time_limit: float | None = None):
+    def __init__(self, total: int, time_limit: float | None = None):
         from tqdm import tqdm
 
         self.bar = tqdm(total=total, unit="image", disable=not _interactive(), file=sys.stderr)

@@ -13,6 +13,7 @@ from torch import Tensor
 from hf_infodist.codelength import Codelength, LearnerRecord
 from hf_infodist.mixture import Mixture, kl_nats
 from hf_infodist.outputs import Rows
+from hf_infodist.processes import ProcessTeam
 from hf_infodist.protocol import halved
 
 SPENT_NATS = 1e-9  # a loss below this is round-off: Adam would turn it into whole steps
@@ -98,22 +99,6 @@ class Learner(Protocol):
         ...
 
 
-class Team(Protocol):
-    """The processes that code together, each with some of the learners; `Alone` is a team of one."""
-
-    def merge(self, own: dict) -> dict:
-        """Return the union of the dictionaries that all processes bring, the same on each of them."""
-        ...
-
-
-class Alone:
-    """A single process."""
-
-    def merge(self, own: dict) -> dict:
-        """Return what is there."""
-        return own
-
-
 class Keeper(Protocol):
     """Where a run leaves checkpoints, and finds them again."""
 
@@ -146,7 +131,7 @@ def prequential(
     survivors: int | None = None,
     trial: int = 128,
     on_block: Callable[[int, float], None] | None = None,
-    team: Team | None = None,
+    team: ProcessTeam | None = None,
     keeper: Keeper | None = None,
 ) -> Codelength:
     """Price every image with every learner before any of them learns from it.
@@ -172,7 +157,7 @@ def prequential(
     Raises:
         FloatingPointError: If the price of an image is not finite.
     """
-    run = Coding(learners, targets, mixture, price=price, survivors=survivors, trial=trial, team=team or Alone())
+    run = Coding(learners, targets, mixture, price=price, survivors=survivors, trial=trial, team=team or ProcessTeam())
     if keeper:
         keeper.load(run)
     for start, end in blocks:
@@ -206,7 +191,7 @@ class Coding:
         price: str,
         survivors: int | None,
         trial: int,
-        team: Team,
+        team: ProcessTeam,
     ):
         self.learners, self.targets, self.mixture, self.team = learners, targets, mixture, team
         self.price, self.survivors, self.next_trial = price, survivors, trial

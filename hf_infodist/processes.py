@@ -122,7 +122,7 @@ def start_workers(processes: int, arguments: Sequence[str]) -> int:
 
     Args:
         processes: How many.
-        arguments: Of the command line, without those that start processes.
+        arguments: Of the command line; those that start processes are without effect in a worker.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch

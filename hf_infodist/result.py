@@ -132,7 +132,7 @@ class InformationDistance:
             lines.append(
                 f"{name:<{width}}{code.nats:>11.1f}{code.nats / math.log(2):>11.1f}{code.nats_per_image:>11.4f}"
                 f"{code.head_nats:>11.1f}{code.final_nats_per_image:>11.4f}{code.static_nats:>11.1f}"
-                f"{code.normalised:>11.1%}"
+                f"{_percent(code.normalised, 1):>11}"
             )
         errors = f"± {self.stderr_nats:.1f} nats over images"
         if self.protocol.orders > 1:
@@ -149,10 +149,11 @@ class InformationDistance:
         teacher, student = (a, b) if self.larger is self.a_given_b else (b, a)
         saved = 1 - self.nats / self.larger.static_nats if self.larger.static_nats > 0 else 0.0
         became = "has become" if self.larger.converged else "has not become"
+        an_image = f"{self.nats_per_image / math.log(2):.2f} bits an image"
         return (
             f"Who has {student} needs {self.bits:.0f} bits to know what {teacher} says about these images "
-            f"({self.nats_per_image / math.log(2):.2f} bits an image, {self.normalised:.0%} of what it takes without "
-            f"any model), learning on the way saved {saved:.0%}, and by the last images {student} {became} {teacher} "
+            f"({an_image}, {_percent(self.normalised)} of what it takes without any model), "
+            f"learning on the way saved {saved:.0%}, and by the last images {student} {became} {teacher} "
             f"({self.larger.final_nats_per_image:.3f} nats an image; {self.larger.epsilon:g} counts as the same)."
         )
 
@@ -162,40 +163,46 @@ class ComplexityTable:
     """Complexities of several models on the same images under the same protocol.
 
     Attributes:
-        models: Names.
+        models: Which.
         codelengths: L'(f | 0) of each.
-        images: Name of the images.
+        images: The sample: id, split, k, seed, fingerprint.
         protocol: How the students were trained and priced.
     """
 
-    models: tuple[str, ...]
+    models: tuple[ModelRecord, ...]
     codelengths: tuple[Codelength, ...]
-    images: str
+    images: dict[str, Any]
     protocol: CodingProtocol
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types, schema ``infodist.complexity/1``."""
-        rows = [{"id": name} | _direction(code) for name, code in zip(self.models, self.codelengths, strict=True)]
+        pairs = zip(self.models, self.codelengths, strict=True)
+        rows = [vars(model) | _direction(code) for model, code in pairs]
         return {
             "schema": "infodist.complexity/1",
             "models": rows,
-            "images": {"id": self.images, "k": len(self.codelengths[0].image_nats)},
+            "images": self.images,
             "protocol": self.protocol.to_dict(),
             "versions": package_versions(),
         }
 
     def __str__(self) -> str:
         """Return a table, one row per model."""
-        width = max(len(name) for name in self.models)
-        k = len(self.codelengths[0].image_nats)
+        width = max(len(model.id) for model in self.models)
         rows = [
-            f"{name:<{width}}{code.nats:>11.1f}{code.nats / math.log(2):>11.1f}{code.nats_per_image:>11.4f}"
+            f"{model.id:<{width}}{code.nats:>11.1f}{code.nats / math.log(2):>11.1f}{code.nats_per_image:>11.4f}"
             f"{code.final_nats_per_image:>11.4f}{code.stderr_nats:>11.1f}"
-            for name, code in zip(self.models, self.codelengths, strict=True)
+            for model, code in zip(self.models, self.codelengths, strict=True)
         ]
         head = f"{'':<{width}}" + "".join(f"{c:>11}" for c in ("nats", "bits", "per image", "last ones", "±"))
-        first = f"complexity on {k} images of {self.images}, protocol {self.protocol.name}"
+        sample = f"{self.images['k']} images of {self.images['id']}, seed {self.images['seed']}"
+        first = f"complexity on {sample}, protocol {self.protocol.name}"
         return "\n".join([first, head, *rows])
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    """Return a share as text; of nothing at all there is none."""
+    return f"{share:.{digits}%}" if math.isfinite(share) else "n/a"
 
 
 def _or_none(value: float) -> float | None:

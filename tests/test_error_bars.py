@@ -59,6 +59,7 @@ def test_spread_and_difference_are_what_their_names_say():
 
 @pytest.mark.slow
 def test_the_study_runs_on_the_demo_pair(capsys, tmp_path):
-    main(["study", "error_bars", "demo:cnn", "demo:vit", "-i", "digits", "-k", "48", "-p", "probe", "--runs", "3"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["study", "error_bars", "demo:cnn", "demo:vit", "-i", "digits", "-k", "48", "-p", "probe", "--runs", "3"])
     figures = json.loads(capsys.readouterr().out)
     assert figures["runs"] == 3 and figures["samples"]["reported_standard_error"] > 0

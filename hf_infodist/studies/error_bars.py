@@ -4,8 +4,8 @@
 
 1. The same images in several orders: the spread of the codelengths against the standard error over images.
 2. Several samples of the same dataset: the same, and the number that the error bar is about.
-3. Several draws of labels: the sampled codelength, equation (3), against the rigorous expected form (the student sees
-   the same labels, the price is the exact KL), and information transfer, equation (8), against both.
+3. Several draws of labels, under `probe`: the sampled codelength, equation (3), against the rigorous expected form
+   (the student sees the same labels, the price is the exact KL), and information transfer, equation (8), against both.
 """
 
 import argparse
