@@ -1,0 +1,44 @@
+"""The command line: parse, call, show. The only package that prints."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from hf_infodist.cli import many, pair, tools
+from hf_infodist.cli.start import keep_freed_memory, leave_group, set_environment
+from hf_infodist.cli.terminal import log_to_standard_error, report
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="How much information turns one image classifier into another?\n\n"
+    "Exit codes: 0 done; 2 usage; 3 not found or offline; 4 inputs that do not fit; 5 out of memory or time. "
+    "Add --debug to any command to see a traceback.",
+)
+
+for command in (pair.compare, pair.baselines, many.complexity, pair.demo, pair.estimate, many.card, tools.env):
+    app.command()(command)
+app.command(context_settings={"allow_interspersed_args": False})(tools.study)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; turn errors into three lines and an exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    set_environment()
+    keep_freed_memory()
+    log_to_standard_error()
+    run: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        run([word for word in words if word != "--debug"], prog_name="infodist", obj=words)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        sys.exit(report(error))
+    finally:
+        leave_group()

@@ -1,0 +1,91 @@
+"""Commands about several models."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hf_infodist.cli.options import (
+    DEFAULT_IMAGES,
+    MODEL,
+    ColumnOption,
+    ConfigOption,
+    ImagesOption,
+    JsonOption,
+    KOption,
+    OrdersOption,
+    OutputOption,
+    ProcessesOption,
+    ProtocolOption,
+    SeedOption,
+    SplitOption,
+    StreamingOption,
+)
+from hf_infodist.cli.pair import compare_pair, prepare
+from hf_infodist.cli.start import start_processes
+from hf_infodist.cli.terminal import Progress, say, show
+
+
+def complexity(
+    context: typer.Context,
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=MODEL)],
+    images: ImagesOption = DEFAULT_IMAGES,
+    config: ConfigOption = None,
+    split: SplitOption = None,
+    column: ColumnOption = None,
+    k: KOption = None,
+    seed: SeedOption = 0,
+    protocol: ProtocolOption = "standard",
+    orders: OrdersOption = 1,
+    streaming: StreamingOption = False,
+    processes: ProcessesOption = 1,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Complexity of models: what it costs to make each from a fresh network of its architecture."""
+    start_processes(processes, context)
+    from hf_infodist.distance import code_pair
+    from hf_infodist.protocol import resolve_protocol
+    from hf_infodist.result import ComplexityTable, ModelRecord
+    from hf_infodist.training import make_accelerator
+
+    settings = resolve_protocol(protocol, seed, orders)
+    source = {"config": config, "split": split, "column": column, "streaming": streaming}
+    records, codes = [], []
+    for model in models:
+        pair = prepare(f"random:{model}", model, images, source, k, seed)
+        with Progress(orders * len(pair.images)) as progress:
+            codes += code_pair(pair, ["b_given_a"], settings, accelerator=make_accelerator(), on_block=progress)
+        records.append(ModelRecord.of(pair.b))
+    table = ComplexityTable(tuple(records), tuple(codes), pair.images.to_dict(), settings)
+    show(table.to_dict(), str(table), as_json, output)
+
+
+def card(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
+    among: Annotated[list[str], typer.Option("--among", "-a", help="a checkpoint to compare with; give one or more")],
+    images: ImagesOption = DEFAULT_IMAGES,
+    config: ConfigOption = None,
+    split: SplitOption = None,
+    column: ColumnOption = None,
+    k: KOption = None,
+    seed: SeedOption = 0,
+    protocol: ProtocolOption = "standard",
+    into: Annotated[Path | None, typer.Option("--into", help="write README.md and infodist.yaml there")] = None,
+    pull_request: Annotated[bool, typer.Option("--pull-request", help="propose both to the model's owners")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Nearest checkpoints of a model, as a section for its card: only shown, unless asked to put it there."""
+    from hf_infodist import card as cards
+
+    cards.check_comparisons(model, among)
+    repo = cards.check_pull_request(model, among, images) if pull_request else ""
+    source = {"config": config, "split": split, "column": column}
+    settings: dict[str, Any] = {"k": k, "seed": seed, "protocol": protocol}
+    nearest = cards.NearestCheckpoints.of(compare_pair(model, other, images, source, **settings)[0] for other in among)
+    if into:
+        cards.write_section(nearest, into)
+    if pull_request:
+        say(f"opened {cards.open_pull_request(repo, nearest)}")
+    text = f"==> {cards.CARD} <==\n{nearest.to_markdown()}\n\n==> {cards.DATA} <==\n{nearest.to_yaml()}"
+    show(nearest.to_dict(), text, as_json)

@@ -1,0 +1,229 @@
+"""Commands about two models."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hf_infodist.cli.options import (
+    DEFAULT_IMAGES,
+    ColumnOption,
+    ConfigOption,
+    DataParallelOption,
+    ImagesOption,
+    JsonOption,
+    KOption,
+    LimitOption,
+    ModelA,
+    ModelB,
+    OrdersOption,
+    OutputOption,
+    ProcessesOption,
+    ProtocolOption,
+    SeedOption,
+    SplitOption,
+    StreamingOption,
+)
+from hf_infodist.cli.start import start_processes
+from hf_infodist.cli.terminal import (
+    Progress,
+    duration,
+    interactive,
+    say,
+    show,
+)
+from hf_infodist.errors import ResourceError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from hf_infodist.distance import Pair
+    from hf_infodist.estimate import Estimate
+    from hf_infodist.protocol import CodingProtocol
+    from hf_infodist.result import InformationDistance
+
+_LONG_SECONDS = 120  # from here on it is worth saying how to be faster
+
+
+def compare(
+    context: typer.Context,
+    a: ModelA,
+    b: ModelB,
+    images: ImagesOption = DEFAULT_IMAGES,
+    config: ConfigOption = None,
+    split: SplitOption = None,
+    column: ColumnOption = None,
+    k: KOption = None,
+    seed: SeedOption = 0,
+    protocol: ProtocolOption = "standard",
+    orders: OrdersOption = 1,
+    streaming: StreamingOption = False,
+    processes: ProcessesOption = 1,
+    data_parallel: DataParallelOption = False,
+    time_limit: LimitOption = None,
+    with_baselines: Annotated[bool, typer.Option("--baselines", help="add what 'infodist baselines' says")] = False,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Information distance between two models on the images of a dataset.
+
+    A comparison that is cut off goes on where it stood when the same command is typed again.
+    """
+    start_processes(processes, context)
+    source = {"config": config, "split": split, "column": column, "streaming": streaming}
+    result, pair = compare_pair(
+        a,
+        b,
+        images,
+        source,
+        k=k,
+        seed=seed,
+        protocol=protocol,
+        orders=orders,
+        time_limit=time_limit,
+        data_parallel=data_parallel,
+    )
+    fields, text = result.to_dict(), str(result)
+    if with_baselines:
+        rows, table = measure(pair)
+        fields, text = fields | {"baselines": rows}, f"{text}\n\n{table}"
+    show(fields, text, as_json, output)
+
+
+def baselines(
+    a: ModelA,
+    b: ModelB,
+    images: ImagesOption = DEFAULT_IMAGES,
+    config: ConfigOption = None,
+    split: SplitOption = None,
+    column: ColumnOption = None,
+    k: KOption = None,
+    seed: SeedOption = 0,
+    streaming: StreamingOption = False,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Other measures of two models: of weights, features and outputs, such as CKA and KL; learns nothing."""
+    source = {"config": config, "split": split, "column": column, "streaming": streaming}
+    pair = prepare(a, b, images, source, k, seed)
+    rows, table = measure(pair)
+    fields = {"schema": "infodist.baselines/1"} | _describe(pair) | {"baselines": rows}
+    show(fields, table, as_json, output)
+
+
+def demo(as_json: JsonOption = False, output: OutputOption = None) -> None:
+    """Compare the two embedded checkpoints on handwritten digits; works offline, takes under a minute."""
+    result, _ = compare_pair("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="quick")
+    show(result.to_dict(), str(result), as_json, output)
+
+
+def estimate(
+    a: ModelA,
+    b: ModelB,
+    k: KOption = None,
+    protocol: ProtocolOption = "standard",
+    as_json: JsonOption = False,
+) -> None:
+    """Operations and expected seconds of a comparison; downloads no weights."""
+    from hf_infodist.estimate import estimate_cost
+    from hf_infodist.images import DEFAULT_K, check_sample
+    from hf_infodist.models import load_classifier
+    from hf_infodist.protocol import resolve_protocol
+    from hf_infodist.training import make_accelerator
+
+    settings = resolve_protocol(protocol)
+    check_sample(k, seed=0)
+    random = [load_classifier(name if name.startswith("random:") else f"random:{name}") for name in (a, b)]
+    cost = estimate_cost(random, k or DEFAULT_K, settings, make_accelerator().device)
+    show(cost.to_dict(), _cost_table(cost), as_json)
+
+
+def compare_pair(
+    a: str,
+    b: str,
+    images: str,
+    source: dict[str, Any],
+    *,
+    k: int | None,
+    seed: int,
+    protocol: str,
+    orders: int = 1,
+    time_limit: float | None = None,
+    data_parallel: bool = False,
+) -> tuple["InformationDistance", "Pair"]:
+    """Compare two models, with a bar, after a word on what it will cost."""
+    from hf_infodist.protocol import resolve_protocol
+
+    settings = resolve_protocol(protocol, seed, orders)
+    pair = prepare(a, b, images, source, k, seed)
+    from hf_infodist.distance import Execution, distance_of_pair
+    from hf_infodist.training import make_accelerator
+
+    accelerator = make_accelerator()
+    rounds = -(-2 * orders // min(accelerator.num_processes, 2 * orders))  # that this process takes part in
+    announce_cost(pair, settings, accelerator, time_limit)
+    execution = Execution(data_parallel=data_parallel)
+    with Progress(rounds * len(pair.images), time_limit) as progress:
+        result = distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=progress)
+    return result, pair
+
+
+def prepare(a: str, b: str, images: str, source: dict[str, Any], k: int | None, seed: int) -> "Pair":
+    """Load two models and the images, and say so."""
+    say(f"loading {a}, {b} and {images}")
+    from hf_infodist.distance import prepare_pair
+
+    return prepare_pair(a, b, images, k=k, seed=seed, progress=interactive(), **source)
+
+
+def measure(pair: "Pair") -> tuple[list[dict[str, Any]], str]:
+    """Return the baselines of a pair as JSON types and as text."""
+    from hf_infodist.baselines import baselines, format_table
+
+    say("measuring weights, features and outputs")
+    results = baselines(pair)
+    sample = f"{len(pair.images)} images of {pair.images.id}, seed {pair.images.seed}"
+    heading = f"A is {pair.a.id}, B is {pair.b.id}, on {sample}"
+    return [vars(row).copy() for row in results], f"{heading}\n{format_table(results)}"
+
+
+def _describe(pair: "Pair") -> dict[str, Any]:
+    from hf_infodist.result import ModelRecord, package_versions
+
+    models = {"model_a": vars(ModelRecord.of(pair.a)).copy(), "model_b": vars(ModelRecord.of(pair.b)).copy()}
+    return models | {"images": pair.images.to_dict(), "versions": package_versions()}
+
+
+def announce_cost(
+    pair: "Pair", protocol: "CodingProtocol", accelerator: "Accelerator", time_limit: float | None
+) -> None:
+    """Say what a comparison takes, and refuse one that cannot end in time."""
+    from hf_infodist.estimate import estimate_cost
+
+    if not accelerator.is_main_process:
+        return
+    cost = estimate_cost((pair.a, pair.b), len(pair.images), protocol, accelerator.device)
+    seconds = cost.seconds / min(accelerator.num_processes, 2 * protocol.orders)
+    say(f"{cost.gradient_images:,} gradient images on {cost.device}, about {duration(seconds)}")
+    cores = os.cpu_count() or 1
+    if seconds > _LONG_SECONDS and accelerator.device.type == "cpu" and accelerator.num_processes < cores:
+        say(f"--processes {cores} would use all {cores} cores; each process computes on one")
+    if time_limit and seconds > 60 * time_limit:
+        raise ResourceError(
+            f"this comparison takes about {duration(seconds)} on {cost.device}",
+            f"the limit is {duration(60 * time_limit)}",
+            "raise --time-limit, lower -k, or use --protocol probe",
+        )
+
+
+def _cost_table(cost: "Estimate") -> str:
+    rows = [
+        f"{m.id}: {m.parameters / 1e6:.1f} M weights, {m.forward_flops / 1e9:.3g} GFLOP forward, "
+        f"{m.training_flops / 1e9:.3g} GFLOP forward and backward"
+        for m in cost.models
+    ]
+    total = (
+        f"{cost.k:,} images, {cost.gradient_images:,} gradient images, {cost.flops / 1e12:.3g} TFLOP: "
+        f"about {duration(cost.seconds)} on {cost.device}"
+    )
+    return "\n".join([*rows, total])
