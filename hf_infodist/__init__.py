@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hf_infodist.errors import InfodistError
     from hf_infodist.images import Images, load_images
     from hf_infodist.models import Classifier, load_classifier
+    from hf_infodist.pairwise import PairwiseMatrix
     from hf_infodist.protocol import PROTOCOLS, CodingProtocol
     from hf_infodist.result import InformationDistance
 
@@ -21,6 +22,7 @@ _HOMES = {
     "Images": "images",
     "InfodistError": "errors",
     "InformationDistance": "result",
+    "PairwiseMatrix": "pairwise",
     "codelength": "distance",
     "complexity": "distance",
     "information_distance": "distance",
@@ -38,6 +40,7 @@ __all__ = [
     "Images",
     "InfodistError",
     "InformationDistance",
+    "PairwiseMatrix",
     "codelength",
     "complexity",
     "information_distance",
