@@ -14,7 +14,6 @@ from hf_infodist.codelength import Codelength, LearnerRecord
 from hf_infodist.mixture import Mixture, kl_nats
 from hf_infodist.outputs import Rows
 from hf_infodist.processes import ProcessTeam
-from hf_infodist.protocol import halved
 
 SPENT_NATS = 1e-9  # a loss below this is round-off: Adam would turn it into whole steps
 
@@ -128,7 +127,7 @@ def prequential(
     static_nats: float = math.nan,
     marginal_nats: float = math.nan,
     epsilon: float = 0.0,
-    survivors: int | None = None,
+    reduction: int | None = None,
     trial: int = 128,
     on_block: Callable[[int, float], None] | None = None,
     team: ProcessTeam | None = None,
@@ -147,9 +146,9 @@ def prequential(
         static_nats: Recorded with the result.
         marginal_nats: Recorded with the result.
         epsilon: Recorded with the result.
-        survivors: After ``trial`` images, and each time they have doubled again, the worse half of the learners that
-            cost gradients stops, down to this many; None keeps all. Judged by the last half of the priced images.
-        trial: See ``survivors``.
+        reduction: After ``trial`` images, and each time they have doubled again, the best one in this many of the
+            learners that cost gradients goes on; None keeps all. Judged by the last half of the priced images.
+        trial: See ``reduction``.
         on_block: Called after each block with the images priced and the nats so far.
         team: The processes among which the learners are spread; this one alone if None.
         keeper: Checkpoints; none are kept if None.
@@ -157,7 +156,7 @@ def prequential(
     Raises:
         FloatingPointError: If the price of an image is not finite.
     """
-    run = Coding(learners, targets, mixture, price=price, survivors=survivors, trial=trial, team=team or ProcessTeam())
+    run = Coding(learners, targets, mixture, price=price, reduction=reduction, trial=trial, team=team or ProcessTeam())
     if keeper:
         keeper.load(run)
     for start, end in blocks:
@@ -189,12 +188,12 @@ class Coding:
         mixture: Mixture,
         *,
         price: str,
-        survivors: int | None,
+        reduction: int | None,
         trial: int,
         team: ProcessTeam,
     ):
         self.learners, self.targets, self.mixture, self.team = learners, targets, mixture, team
-        self.price, self.survivors, self.next_trial = price, survivors, trial
+        self.price, self.reduction, self.next_trial = price, reduction, trial
         self.active = list(range(len(learners)))
         self.image_nats = np.zeros(targets.num_images)
         self.learner_nats = np.zeros((len(learners) + 1, targets.num_images))  # the last row is the pool's
@@ -226,8 +225,8 @@ class Coding:
         for j in self.active:
             self.images[j] = end
         self.block_ends.append(end)
-        if self.survivors is not None and end >= self.next_trial:
-            self._halve(end, self.survivors)
+        if self.reduction and end >= self.next_trial:
+            self._reduce(end, self.reduction)
         if end < self.targets.num_images:
             priced = PricedTargets(self.targets, end)
             for j, learner in self.here.items():
@@ -251,11 +250,11 @@ class Coding:
             learner.learn(i, i + 1, PricedTargets(self.targets, i + 1))
         return torch.cat(predictions)
 
-    def _halve(self, end: int, survivors: int) -> None:
-        """Stop the worse half of the learners that cost gradients."""
+    def _reduce(self, end: int, reduction: int) -> None:
+        """Stop all but the best of the learners that cost gradients."""
         recent_nats = self.learner_nats[:, end // 2 : end].sum(1)
         costly = sorted((j for j in self.active if self.learners[j].costs_gradients), key=lambda j: recent_nats[j])
-        stopped = costly[halved(len(costly), survivors) :]
+        stopped = costly[-(-len(costly) // reduction) :]
         for j in stopped:
             if j in self.here:
                 self.here[j].stop()

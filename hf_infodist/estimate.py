@@ -81,7 +81,8 @@ def estimate_cost(
         models = tuple(_model_cost(classifier, protocol.batch, device) for classifier in classifiers)
     steps = protocol.gradient_images(k)
     fine_tuned = sum(learner.kind == "finetuned" for learner in protocol.learners)
-    passes = k * (1 + protocol.orders * min(fine_tuned, protocol.survivors or fine_tuned))  # outputs, then prices
+    predicting = 1 if protocol.reduction and fine_tuned else fine_tuned  # for most of the time
+    passes = k * (1 + protocol.orders * predicting)  # outputs, then prices
     return Estimate(
         models=models,
         k=k,

@@ -19,6 +19,7 @@ from hf_infodist.outputs import Rows
 _LEAST_LOG_PROB = -30.0  # of a student that is certain: one image must not rule a permutation out for ever
 _BALANCED = 1e-3  # largest error of a row sum at which Sinkhorn's iteration ends
 _MOST_ITERATIONS = 50
+_PROOF_NATS = 7.0  # about ln 1000, as unlikely as another order is where the names agree: less may be chance
 _GROWTH = 1.05  # beliefs are worked out anew when the images have grown by this factor: at first, at each
 
 
@@ -119,7 +120,7 @@ class Permutation(_LabelLearner):
 
     def rows(self) -> tuple[int, ...]:
         """Return the student's class for each of the teacher's that is most likely (Hungarian method)."""
-        if self.hypothesis_nats[0] <= self.hypothesis_nats[1]:
+        if self.hypothesis_nats[0] <= self.hypothesis_nats[1] + _PROOF_NATS:
             return self.as_they_are
         _, rows = linear_sum_assignment(self.evidence.numpy(), maximize=True)
         return tuple(int(row) for row in rows)

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 _LEAST_LOG_PROB = -30.0  # in a pool: keeps a learner that is certain and wrong from weighing infinitely
-_MEMORY = 0.998  # of a pool, per image: learners change as they learn, so what was seen 500 images ago counts a third
-_STIFFNESS = 3.0  # of a pool: pseudo-observations (in nats² per unit of weight) that hold the first weights
+_STIFFNESS = 10.0  # of a pool: pseudo-observations (in nats² per unit of weight) that hold the weights
 
 
 def kl_nats(teacher_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
@@ -27,7 +26,8 @@ class Pool:
     """A logarithmic opinion pool, ``p ∝ Π_j p_j^θ_j``, whose exponents are learnt image by image.
 
     Where learners err differently, their pool predicts better than the best of them (Genest & Zidek 1986). KL is
-    convex in θ; each image moves θ by one Newton step on the images so far, older ones slowly forgotten.
+    convex in θ; each image moves θ by one Newton step on the images so far. Learners change as they learn, so the
+    i-th image counts what came before it ``1 - 2/i`` times: an image has lost three quarters when i has doubled.
 
     Args:
         weights: Exponents before the first image, ``[J]``; normalised here.
@@ -37,6 +37,7 @@ class Pool:
         first = torch.tensor(weights, dtype=torch.float64)
         self.exponents = first / first.sum()  # [J]
         self.precision = _STIFFNESS * torch.eye(len(weights), dtype=torch.float64)  # [J, J]
+        self.images = 0
 
     def code(self, log_probs: Tensor, shown: Tensor) -> Tensor:
         """Predict each image of a block, and learn from what is revealed of it before the next.
@@ -58,7 +59,9 @@ class Pool:
         centred = log_probs - (log_probs @ probs)[:, None]
         hessian = (centred * probs) @ centred.T  # [J, J], of KL in the exponents
         prior = _STIFFNESS * torch.eye(len(gradient), dtype=torch.float64)
-        self.precision = _MEMORY * self.precision + (1 - _MEMORY) * prior + hessian
+        self.images += 1
+        forgotten = 2 / (self.images + 2)
+        self.precision = (1 - forgotten) * self.precision + forgotten * prior + hessian
         self.exponents = self.exponents - torch.linalg.solve(self.precision, gradient)
         return pooled
 
@@ -127,6 +130,7 @@ class Mixture:
         self.log_prior, self.log_weights, self.images = state["log_prior"], state["log_weights"], state["images"]
         if self.pool:
             self.pool.exponents, self.pool.precision = state["exponents"], state["precision"]
+            self.pool.images = self.images
 
     def _advance(self, losses: Tensor) -> Tensor:
         moments = []

@@ -7,11 +7,6 @@ from typing import Any, Literal
 from hf_infodist.errors import UsageError
 
 
-def halved(learners: int, survivors: int) -> int:
-    """Return how many of some learners go on after a trial."""
-    return min(learners, max(survivors, -(-learners // 2)))
-
-
 @dataclass(frozen=True)
 class LearnerSpec:
     """How one learner predicts and trains.
@@ -70,9 +65,9 @@ class CodingProtocol:
         price: What an image costs: KL(teacher ‖ prediction), or the surprise at the drawn label less the teacher's.
         switching: Allow the mixture to change its favourite as images come (fixed share).
         pooling: Mix in a pool of all learners, whose weights are learnt too.
-        survivors: After ``trial`` images, and each time they have doubled again, the worse half of the fine-tuned
-            learners stops, down to this many (successive halving); None keeps all.
-        trial: Images before the first halving.
+        reduction: After ``trial`` images, and each time they have doubled again, one in this many of the fine-tuned
+            learners goes on, rounded up (successive halving, Jamieson & Talwalkar 2016); None keeps all.
+        trial: Images before the first reduction.
         orders: In how many orders the images are coded; the codelength is the mean over them.
         epsilon: Nats per image at which the last images count as converged, equation (4) of the paper.
         seed: Seed of replay draws, shuffles, drawn labels and further orders.
@@ -92,7 +87,7 @@ class CodingProtocol:
     price: Literal["kl", "labels"] = "kl"
     switching: bool = False
     pooling: bool = False
-    survivors: int | None = None
+    reduction: int | None = None
     trial: int = 128
     orders: int = 1
     epsilon: float = 0.05
@@ -107,7 +102,7 @@ class CodingProtocol:
         self._require(self.growth >= 1, "growth", "blocks cannot shrink below the past")
         self._require(self.orders >= 1, "orders", "the images have to be coded at least once")
         self._require(not self.pooling or len(names) > 1, "pooling", "one learner makes no pool")
-        self._require(self.survivors is None or self.survivors >= 1, "survivors", "the best learner has to go on")
+        self._require(self.reduction is None or self.reduction > 1, "reduction", "one of one is no reduction")
         self._require(self.price == "kl" or self.targets == "labels", "price", "labels are priced only where drawn")
 
     def _require(self, holds: bool, field: str, why: str) -> None:
@@ -125,8 +120,8 @@ class CodingProtocol:
         """Images passed through the gradients of all fine-tuned learners, in all orders, to price ``k`` images."""
         learners, next_trial, images = sum(learner.kind == "finetuned" for learner in self.learners), self.trial, 0
         for start, end in self.blocks(k):
-            if self.survivors is not None and end >= next_trial:
-                learners, next_trial = halved(learners, self.survivors), 2 * end
+            if self.reduction and end >= next_trial:
+                learners, next_trial = -(-learners // self.reduction), 2 * end
             if end < k:
                 images += learners * self._block_gradient_images(start, end)
         return self.orders * images
@@ -167,16 +162,16 @@ _FINE_TUNED = (
 )
 _SINGLE = CodingProtocol("single", (LearnerSpec("finetuned", 1e-3),), replay=7, averaging=True)
 _CYCLES = CodingProtocol(
-    "cycles", _FREE, first_block=16, growth=1.5, batch=8, passes=4, anneal=True, switching=True, pooling=True
+    "cycles", _FREE, first_block=16, growth=1.5, batch=8, passes=6, anneal=True, switching=True, pooling=True
 )
-_STANDARD = replace(_CYCLES, name="standard", learners=_FREE + _FINE_TUNED, survivors=2)
+_STANDARD = replace(_CYCLES, name="standard", learners=_FREE + _FINE_TUNED, reduction=3)
 
 PROTOCOLS: dict[str, CodingProtocol] = {
     protocol.name: protocol
     for protocol in (
         _STANDARD,
-        replace(_CYCLES, name="quick", learners=_FREE + _FINE_TUNED[::2], survivors=1, trial=48, growth=1.6, passes=3),
-        replace(_CYCLES, name="probe", first_block=32, batch=32, passes=6),
+        replace(_CYCLES, name="quick", learners=_FREE + _FINE_TUNED[::2], reduction=3, trial=48, growth=1.6, passes=3),
+        replace(_CYCLES, name="probe", first_block=32, batch=32),
         _SINGLE,
         CodingProtocol("paper", (LearnerSpec("finetuned", 2e-3, "adapting", "mean"),)),
         CodingProtocol(

@@ -110,7 +110,7 @@ def train_codelength(
             static_nats=_static_nats(targets, start),
             marginal_nats=_marginal_nats(targets),
             epsilon=protocol.epsilon,
-            survivors=protocol.survivors,
+            reduction=protocol.reduction,
             trial=protocol.trial,
             on_block=on_block,
             team=members,

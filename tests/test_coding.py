@@ -195,7 +195,7 @@ def test_the_worse_half_stops_for_good_and_learners_that_cost_nothing_stay():
     noise = np.random.default_rng(9).normal(0, 1, teacher.shape)
     learners = [Costly(teacher + scale * noise, str(scale)) for scale in (2.0, 0.1, 3.0, 0.2)] + [Uniform(7)]
     mixture = Mixture([1.0] * 5, True)
-    result = prequential(learners, Targets(teacher), protocol().blocks(400), mixture=mixture, survivors=1, trial=64)
+    result = prequential(learners, Targets(teacher), protocol().blocks(400), mixture=mixture, reduction=2, trial=64)
     assert [learner.images for learner in result.learners] == [64, 400, 64, 128, 400]
     assert [learner.learnt for learner in learners[:4]] == [32, 384, 32, 96]
     assert [learner.stopped for learner in learners[:4]] == [True, False, True, True]
@@ -212,7 +212,7 @@ def test_halving_looks_only_at_priced_images():
     other = teacher + 0.1 * np.random.default_rng(2).normal(0, 1, late.shape)
     learners = [Costly(late, "late"), Costly(other, "other")]
     result = prequential(
-        learners, Targets(teacher), protocol().blocks(400), mixture=Mixture([1, 1]), survivors=1, trial=64
+        learners, Targets(teacher), protocol().blocks(400), mixture=Mixture([1, 1]), reduction=2, trial=64
     )
     assert [learner.images for learner in result.learners] == [400, 64]  # too late to regret
 

@@ -43,7 +43,7 @@ def teach(learner, pixels, end=64):
 def test_schedule_draws_only_priced_images_and_spends_what_the_protocol_says(name):
     protocol = PROTOCOLS[name]
     schedule, spent, k = Schedule(protocol), 0, 400
-    protocol = replace(protocol, survivors=None)
+    protocol = replace(protocol, reduction=None)
     for start, end in protocol.blocks(k):
         steps = list(schedule.steps(start, end))
         assert all(index.max() < end for index, _ in steps)

@@ -122,7 +122,7 @@ def ways(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dict[
 
 def _alone(preset: CodingProtocol, spec: LearnerSpec) -> ByProtocol:
     """Take the preset with one of its learners."""
-    return ByProtocol(replace(preset, name=f"{spec.name} alone", learners=(spec,), survivors=None, pooling=False))
+    return ByProtocol(replace(preset, name=f"{spec.name} alone", learners=(spec,), reduction=None, pooling=False))
 
 
 def _finite(nats: float) -> float | None:
