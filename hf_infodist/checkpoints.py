@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
+from hf_infodist.claims import Claim
 from hf_infodist.coding import Coding
 from hf_infodist.errors import UnfitError
 from hf_infodist.processes import ProcessTeam
@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The folder of one run, held by one run at a time.
+    """The folder of one run, which belongs to whoever has claimed it.
 
     Each checkpoint is a folder named by the number of images priced: one file per learner, one for the rest, and a
     manifest with the run's key and the SHA-256 of each file. The last complete one replaces all before it.
@@ -32,33 +32,12 @@ class Checkpoints:
         folder: Where this run's checkpoints lie.
         key: Hash of everything that the run depends on.
         team: The processes that share the run; the leading one writes the manifest.
+        claim: What the leading one holds; nothing is written once it is lost.
     """
 
-    def __init__(self, folder: Path, key: str, team: ProcessTeam):
-        self.folder, self.key, self.team = folder, key, team
+    def __init__(self, folder: Path, key: str, team: ProcessTeam, claim: Claim | None = None):
+        self.folder, self.key, self.team, self.claim = folder, key, team, claim
         self._last, self._duration = time.monotonic(), 0.0
-        self._lock = FileLock(folder.with_suffix(".lock"))
-
-    def claim(self) -> bool:
-        """Take the folder for this run; False if another run of the same comparison has it."""
-        taken = True
-        if self.team.lead:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire(blocking=False)
-            except Timeout:
-                taken = False
-        return self.team.merge({"taken": taken} if self.team.lead else {})["taken"]
-
-    def release(self) -> None:
-        """Let others have the folder."""
-        if self._lock.is_locked:
-            Path(self._lock.lock_file).unlink(missing_ok=True)  # while it is ours: afterwards it may be another's
-        self._lock.release()
-
-    def remove(self) -> None:
-        """Delete the folder: the result is in other hands."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def load(self, run: Coding) -> None:
         """Put a run where the last checkpoint left it, if there is one.
@@ -80,14 +59,17 @@ class Checkpoints:
 
     def save(self, run: Coding) -> None:
         """Write a checkpoint if it is time for one, or if all images are priced."""
-        over = run.end == run.targets.num_images
-        waited = time.monotonic() - self._last
-        due = {"due": over or waited >= max(_LEAST_SECONDS, _SHARE * self._duration)} if self.team.lead else {}
-        if self.team.merge(due)["due"]:
+        if self.team.merge({"due": self._due(run)} if self.team.lead else {})["due"]:
             started = time.monotonic()
             self._write(run)
             self._last = time.monotonic()
             self._duration = self._last - started
+
+    def _due(self, run: Coding) -> bool:
+        waited = time.monotonic() - self._last
+        over = run.end == run.targets.num_images
+        time_for_one = over or waited >= max(_LEAST_SECONDS, _SHARE * self._duration)
+        return time_for_one and (self.claim is None or self.claim.held)
 
     def _write(self, run: Coding) -> None:
         new = self.folder / f".new-{run.end}"
@@ -101,10 +83,10 @@ class Checkpoints:
                 digests[f"learner-{j}"] = _write(new / f"learner-{j}.pt", learner.state_dict())
         files = self.team.merge(digests)  # all are written when all have sent theirs
         if self.team.lead:
-            _write_durably(new / _MANIFEST, json.dumps({"key": self.key, "files": files}).encode())
+            write_durably(new / _MANIFEST, json.dumps({"key": self.key, "files": files}).encode())
             final = self.folder / str(run.end)
             new.rename(final)
-            _sync(self.folder)
+            sync(self.folder)
             for old in self.folder.iterdir():
                 if old != final:
                     shutil.rmtree(old, ignore_errors=True)
@@ -141,15 +123,16 @@ def _write(path: Path, state: dict[str, Any]) -> str:
     return _digest(path)
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file that survives a power cut once this returns."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Make names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

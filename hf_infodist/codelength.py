@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +123,23 @@ class Codelength:
         ends = ends if ends[-1] == self.block_ends[-1] else (*ends, self.block_ends[-1])
         return [(end, float(cumulative[end - 1])) for end in ends]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field as JSON types; what JSON has no number for is a text that `float` reads."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields |= {"image_nats": self.image_nats.tolist(), "learners": [vars(record) for record in self.learners]}
+        return _plain(fields)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Codelength":
+        """Rebuild a codelength from `to_dict`, to the bit."""
+        record = {name: _numbers(value) for name, value in fields.items()}
+        record["image_nats"] = np.array(record["image_nats"], dtype=np.float64)
+        record["learners"] = tuple(
+            LearnerRecord(**learner | {name: float(learner[name]) for name in ("nats", "weight")})
+            for learner in fields["learners"]
+        )
+        return cls(**record)
+
 
 def mean_over_orders(orders: Sequence[Codelength]) -> Codelength:
     """Return the mean of codelengths of the same images in several orders; costs are added up."""
@@ -136,6 +154,21 @@ def mean_over_orders(orders: Sequence[Codelength]) -> Codelength:
         order_nats=tuple(order.nats for order in orders),
         order_stderr_nats=tuple(order.stderr_nats for order in orders),
     )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _numbers(value: Any) -> Any:
+    """Turn lists into tuples, and text into the numbers it stands for."""
+    if isinstance(value, list):
+        return tuple(_numbers(part) for part in value)
+    return float(value) if isinstance(value, str) else value
 
 
 def _mean_record(records: Sequence[LearnerRecord]) -> LearnerRecord:

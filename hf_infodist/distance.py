@@ -1,105 +1,17 @@
 """Two models and images in, the information distance out."""
 
-import functools
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from torch import nn
 
-from hf_infodist.checkpoints import Checkpoints
-from hf_infodist.codelength import Codelength, mean_over_orders
-from hf_infodist.images import DEFAULT_IMAGES, Images, load_images
-from hf_infodist.models import Classifier, check_name, load_classifier
-from hf_infodist.outputs import Outputs, compute_outputs, infodist_home
-from hf_infodist.processes import ProcessTeam, spread
+from hf_infodist.codelength import Codelength
+from hf_infodist.images import DEFAULT_IMAGES
+from hf_infodist.models import Classifier
+from hf_infodist.pair import DIRECTIONS, Execution, Pair, ProgressCallback, code_pair, prepare_pair
 from hf_infodist.protocol import CodingProtocol, resolve_protocol
 from hf_infodist.result import InformationDistance, ModelRecord
-from hf_infodist.training import make_accelerator, run_key, train_codelength
-
-ProgressCallback = Callable[[str, int, float], None]
-DIRECTIONS = ("a_given_b", "b_given_a")
-_LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a comparison is carried out; nothing of it changes the number.
-
-    Attributes:
-        chunk: Images per evaluation pass.
-        home: Store folder; `infodist_home` if None.
-        resume: Whether to leave checkpoints, and to go on from those of an earlier run that was cut off.
-        data_parallel: Whether several processes share each batch instead of having a learner each; for students that
-            are too large otherwise. Agrees with one process up to round-off.
-    """
-
-    chunk: int = 64
-    home: Path | None = None
-    resume: bool = True
-    data_parallel: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Two models and the images between them, with both models' outputs at hand."""
-
-    a: Classifier
-    b: Classifier
-    images: Images
-    outputs_a: Outputs
-    outputs_b: Outputs
-
-
-def prepare_pair(
-    a: str | nn.Module | Classifier,
-    b: str | nn.Module | Classifier,
-    images: Any = DEFAULT_IMAGES,
-    *,
-    k: int | None = None,
-    seed: int = 0,
-    accelerator: Accelerator | None = None,
-    execution: Execution | None = None,
-    progress: bool = False,
-    **source: Any,
-) -> Pair:
-    """Load two models and the images, and run each model once.
-
-    Args:
-        a: Name of a model, or a loaded one.
-        b: Another.
-        images: Name of a dataset, or a loaded one.
-        k: How many images; at most 10 000 if None.
-        seed: Order of the images.
-        accelerator: Device; `make_accelerator` if None.
-        execution: How it is carried out.
-        progress: Whether to show progress bars.
-        **source: ``config``, ``split``, ``column`` and ``streaming`` of `load_images`.
-
-    Raises:
-        NotFoundError: If a name leads nowhere.
-        UnfitError: If models and images do not fit one another.
-    """
-    accelerator, execution = accelerator or make_accelerator(), execution or Execution()
-    for name in (a, b):
-        if isinstance(name, str):
-            check_name(name)
-    sample = load_images(images, k=k, seed=seed, **source)
-    classifier_a, classifier_b = load_classifier(a), load_classifier(b)
-
-    def run(classifier: Classifier, team: ProcessTeam) -> None:
-        if team.lead:
-            outputs(classifier, progress)
-
-    def outputs(classifier: Classifier, progress: bool = False) -> Outputs:
-        device, home, chunk = accelerator.device, execution.home, execution.chunk
-        return compute_outputs(classifier, sample, device=device, home=home, chunk=chunk, progress=progress)
-
-    spread((classifier_a, classifier_b), run, accelerator)  # then each process reads them from the store
-    return Pair(classifier_a, classifier_b, sample, outputs(classifier_a), outputs(classifier_b))
+from hf_infodist.training import make_accelerator
 
 
 def codelength(
@@ -239,65 +151,3 @@ def distance_of_pair(
         protocol=protocol,
         device=accelerator.device.type,
     )
-
-
-def code_pair(
-    pair: Pair,
-    directions: Sequence[str],
-    protocol: CodingProtocol,
-    *,
-    accelerator: Accelerator,
-    execution: Execution | None = None,
-    on_block: ProgressCallback | None = None,
-) -> list[Codelength]:
-    """Code a prepared pair in the given directions, in all orders of the protocol, spread over the processes.
-
-    Args:
-        pair: Models, images and outputs.
-        directions: Some of ``a_given_b`` and ``b_given_a``.
-        protocol: Everything that changes the number.
-        accelerator: Device and processes.
-        execution: How it is carried out.
-        on_block: As in `information_distance`.
-    """
-    execution = execution or Execution()
-    known = {"a": (pair.a, pair.outputs_a), "b": (pair.b, pair.outputs_b)}
-    kept: dict[str, Checkpoints] = {}
-
-    def code(task: tuple[str, int], team: ProcessTeam) -> Codelength:
-        direction, order = task
-        lesson = (*known[direction[-1]], *known[direction[0]], protocol)  # the student first
-        key = run_key(*lesson, order, accelerator.device)
-        checkpoints = _claim(execution, key, team, kept) if execution.resume else None
-        return train_codelength(
-            *lesson,
-            order=order,
-            accelerator=accelerator,
-            chunk=execution.chunk,
-            on_block=functools.partial(on_block, direction) if on_block else None,
-            team=team,
-            data_parallel=execution.data_parallel,
-            checkpoints=checkpoints,
-        )
-
-    try:
-        tasks = [(direction, order) for direction in directions for order in range(protocol.orders)]
-        results = spread(tasks, code, accelerator, together=execution.data_parallel)
-        for checkpoints in kept.values():
-            checkpoints.remove()
-    finally:
-        for checkpoints in kept.values():
-            checkpoints.release()
-    per_direction = [results[i : i + protocol.orders] for i in range(0, len(results), protocol.orders)]
-    return [mean_over_orders(orders) for orders in per_direction]
-
-
-def _claim(execution: Execution, key: str, team: ProcessTeam, kept: dict[str, Checkpoints]) -> Checkpoints | None:
-    """Return the checkpoints of a run; None while another process has them."""
-    if key not in kept:
-        checkpoints = Checkpoints((execution.home or infodist_home()) / "runs" / key, key, team)
-        if not checkpoints.claim():
-            _LOG.warning("the same comparison is running elsewhere; this one leaves no checkpoints")
-            return None
-        kept[key] = checkpoints
-    return kept[key]

@@ -158,8 +158,7 @@ def compute_outputs(
     """
     folder = (home or infodist_home()) / "outputs"
     preprocessing = classifier.preprocessing
-    pixels_key = _key(images.fingerprint, preprocessing.settings)
-    key = _key(pixels_key, classifier.weights_hash)
+    pixels_key, key = _pixels_key(classifier, images), outputs_key(classifier, images)
 
     def show(what: str, total: int) -> Callable[[Iterator], Iterator]:
         return lambda steps: tqdm(
@@ -179,6 +178,15 @@ def compute_outputs(
             _write_within_memory(new, classifier, images, pixels, device, chunk, show("running", len(images)))
     logits, features = (np.load(outputs_folder / f"{n}.npy", mmap_mode="r") for n in ("logits", "features"))
     return Outputs(pixels, logits, features, key)
+
+
+def outputs_key(classifier: Classifier, images: Images) -> str:
+    """Return the hash of images, preprocessing and weights, known before the classifier is run."""
+    return _key(_pixels_key(classifier, images), classifier.weights_hash)
+
+
+def _pixels_key(classifier: Classifier, images: Images) -> str:
+    return _key(images.fingerprint, classifier.preprocessing.settings)
 
 
 def _key(*parts: object) -> str:

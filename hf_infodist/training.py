@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +20,20 @@ from hf_infodist.codelength import Codelength
 from hf_infodist.coding import Elsewhere, Learner, Targets, draw_labels, prequential
 from hf_infodist.errors import ResourceError, UnfitError, UsageError
 from hf_infodist.heads import match_labels
+from hf_infodist.images import Images
 from hf_infodist.label_learners import ClassMap, Permutation
 from hf_infodist.learners import FineTuned, Head, Start, Static, Uniform
 from hf_infodist.mixture import Mixture, kl_nats
 from hf_infodist.models import Classifier
-from hf_infodist.outputs import Outputs
+from hf_infodist.outputs import Outputs, outputs_key
 from hf_infodist.processes import ProcessTeam, one_thread
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
+
+CODING_VERSION = 1
+"""Raised whenever a change of the code changes the number that the same models, images and protocol get.
+
+It is part of every key of the store and of checkpoints: numbers of older code are then computed again.
+"""
 
 
 def make_accelerator() -> Accelerator:
@@ -118,24 +126,34 @@ def train_codelength(
         )
 
 
-def run_key(
-    student: Classifier,
-    student_outputs: Outputs,
-    teacher: Classifier,
-    teacher_outputs: Outputs,
-    protocol: CodingProtocol,
-    order: int,
-    device: torch.device,
+def codelength_key(
+    student: Classifier, teacher: Classifier, images: Images, protocol: CodingProtocol, device: torch.device
 ) -> str:
-    """Return the hash of everything that a run's every bit depends on, 32 hexadecimal digits."""
+    """Return the hash of everything that decides a codelength, 32 hexadecimal digits; known before any model is run.
+
+    Versions of libraries are not in it: they change the number by round-off only, and are recorded beside it.
+    """
     fields = {
-        "outputs": [student_outputs.key, teacher_outputs.key],
+        "coding": CODING_VERSION,
+        "outputs": [outputs_key(student, images), outputs_key(teacher, images)],
         "rows": match_labels(student.labels, teacher.labels),
-        "protocol": protocol.order(order).to_dict() | {"name": ""},
-        "order": order,
+        "protocol": protocol.to_dict() | {"name": ""},
         "device": device.type,
-        "versions": [version("hf-infodist"), version("torch")],
     }
+    return _hash(fields)
+
+
+def run_key(codelength: str, order: int) -> str:
+    """Return the hash of everything that every bit of the state of a run depends on, 32 hexadecimal digits.
+
+    Args:
+        codelength: From `codelength_key`.
+        order: Which of its orders.
+    """
+    return _hash([codelength, order, version("hf-infodist"), version("torch")])
+
+
+def _hash(fields: Any) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:32]
 
 

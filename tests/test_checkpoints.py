@@ -83,6 +83,21 @@ def test_checkpoints_are_gone_when_the_result_is_there(images, store):
     assert list((store / "runs").iterdir()) == []
 
 
+def test_nothing_is_written_once_the_claim_is_lost(images, store, monkeypatch):
+    lost = []
+    monkeypatch.setattr(checkpoints.Claim, "held", property(lambda claim: not lost))
+
+    def on_block(direction, priced, nats):
+        lost.append(priced)
+        if len(lost) == 4:
+            raise Cut
+
+    with pytest.raises(Cut):
+        distance(images, "quick", on_block)
+    (first,) = (store / "runs").glob("*/*/manifest.json")
+    assert int(first.parent.name) == lost[0] < lost[3]
+
+
 def test_checkpoints_are_left_to_the_same_comparison_only(images):
     with pytest.raises(Cut):
         distance(images, "quick", cut_after(2)[0])
@@ -134,12 +149,12 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_and_kept(images, store, dama
     assert distance(images, "quick").nats > 0
 
 
-def test_a_half_written_checkpoint_is_passed_over(images, store):
+def test_a_half_written_checkpoint_is_passed_over(images, store, tmp_path):
     run, checkpoint = cut_run(images, store)
     half = run / ".new-99"
     shutil.copytree(checkpoint, half)
     next(half.glob("learner-*.pt")).write_bytes(b"half")
-    whole = distance(images, "quick", execution=Execution(resume=False))
+    whole = distance(images, "quick", execution=Execution(home=tmp_path / "whole", resume=False))
     assert np.array_equal(distance(images, "quick").b_given_a.image_nats, whole.b_given_a.image_nats)
 
 

@@ -94,7 +94,6 @@ def test_a_team_keeps_one_checkpoint_that_a_team_of_another_size_goes_on_from(le
 
     def begin(team):
         kept = Checkpoints(tmp_path / "run", "key", team)
-        assert kept.claim()
 
         def on_block(images, nats):
             if images >= 96:
@@ -102,7 +101,6 @@ def test_a_team_keeps_one_checkpoint_that_a_team_of_another_size_goes_on_from(le
 
         with pytest.raises(Cut):
             train_codelength(*lesson, protocol, team=team, checkpoints=kept, on_block=on_block)
-        kept.release()
 
     in_threads(2, begin)
     kept = Checkpoints(tmp_path / "run", "key", ProcessTeam())
@@ -133,7 +131,8 @@ def test_one_thread_computes_and_the_others_come_back():
 
 
 def compare(*words, a="demo:cnn"):
-    command = [sys.executable, "-m", "hf_infodist.cli", "compare", a, "demo:vit", "-i", "digits", "--json", *words]
+    words = [a, "demo:vit", "-i", "digits", "--json", "--fresh", *words]
+    command = [sys.executable, "-m", "hf_infodist.cli", "compare", *words]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -26,6 +26,7 @@ ProcessesOption = Annotated[int, typer.Option("--processes", help="number of pro
 DataParallelOption = Annotated[
     bool, typer.Option("--data-parallel", help="let the processes share each batch instead of having a learner each")
 ]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="compute again what the store has already")]
 LimitOption = Annotated[float | None, typer.Option("--time-limit", help="give up (exit code 5) after so many minutes")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print exactly one JSON object on standard output")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="also write the JSON to this file")]

@@ -1,6 +1,7 @@
 """Commands about two models."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from hf_infodist.cli.options import (
     ColumnOption,
     ConfigOption,
     DataParallelOption,
+    FreshOption,
     ImagesOption,
     JsonOption,
     KOption,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from hf_infodist.distance import Pair
     from hf_infodist.estimate import Estimate
+    from hf_infodist.models import Classifier
     from hf_infodist.protocol import CodingProtocol
     from hf_infodist.result import InformationDistance
 
@@ -61,13 +64,15 @@ def compare(
     processes: ProcessesOption = 1,
     data_parallel: DataParallelOption = False,
     time_limit: LimitOption = None,
+    fresh: FreshOption = False,
     with_baselines: Annotated[bool, typer.Option("--baselines", help="add what 'infodist baselines' says")] = False,
     as_json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
     """Information distance between two models on the images of a dataset.
 
-    A comparison that is cut off goes on where it stood when the same command is typed again.
+    A comparison that is cut off goes on where it stood when the same command is typed again; one that was finished is
+    found in the store.
     """
     start_processes(processes, context)
     source = {"config": config, "split": split, "column": column, "streaming": streaming}
@@ -82,6 +87,7 @@ def compare(
         orders=orders,
         time_limit=time_limit,
         data_parallel=data_parallel,
+        fresh=fresh,
     )
     fields, text = result.to_dict(), str(result)
     if with_baselines:
@@ -150,6 +156,7 @@ def compare_pair(
     orders: int = 1,
     time_limit: float | None = None,
     data_parallel: bool = False,
+    fresh: bool = False,
 ) -> tuple["InformationDistance", "Pair"]:
     """Compare two models, with a bar, after a word on what it will cost."""
     from hf_infodist.protocol import resolve_protocol
@@ -157,12 +164,16 @@ def compare_pair(
     settings = resolve_protocol(protocol, seed, orders)
     pair = prepare(a, b, images, source, k, seed)
     from hf_infodist.distance import Execution, distance_of_pair
+    from hf_infodist.pair import stored_directions
     from hf_infodist.training import make_accelerator
 
-    accelerator = make_accelerator()
-    rounds = -(-2 * orders // min(accelerator.num_processes, 2 * orders))  # that this process takes part in
-    announce_cost(pair, settings, accelerator, time_limit)
-    execution = Execution(data_parallel=data_parallel)
+    accelerator, execution = make_accelerator(), Execution(data_parallel=data_parallel, fresh=fresh)
+    known = stored_directions(pair, settings, accelerator=accelerator, execution=execution)
+    students = [student for direction, student in pair.students.items() if direction not in known]
+    runs = orders * len(students)
+    rounds = -(-runs // min(accelerator.num_processes, runs)) if runs else 0  # that this process takes part in
+    if students:
+        announce_cost(students, pair, settings, accelerator, time_limit)
     with Progress(rounds * len(pair.images), time_limit) as progress:
         result = distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=progress)
     return result, pair
@@ -195,15 +206,19 @@ def _describe(pair: "Pair") -> dict[str, Any]:
 
 
 def announce_cost(
-    pair: "Pair", protocol: "CodingProtocol", accelerator: "Accelerator", time_limit: float | None
+    students: Sequence["Classifier"],
+    pair: "Pair",
+    protocol: "CodingProtocol",
+    accelerator: "Accelerator",
+    time_limit: float | None,
 ) -> None:
     """Say what a comparison takes, and refuse one that cannot end in time."""
     from hf_infodist.estimate import estimate_cost
 
     if not accelerator.is_main_process:
         return
-    cost = estimate_cost((pair.a, pair.b), len(pair.images), protocol, accelerator.device)
-    seconds = cost.seconds / min(accelerator.num_processes, 2 * protocol.orders)
+    cost = estimate_cost(students, len(pair.images), protocol, accelerator.device)
+    seconds = cost.seconds / min(accelerator.num_processes, len(students) * protocol.orders)
     say(f"{cost.gradient_images:,} gradient images on {cost.device}, about {duration(seconds)}")
     cores = os.cpu_count() or 1
     if seconds > _LONG_SECONDS and accelerator.device.type == "cpu" and accelerator.num_processes < cores:

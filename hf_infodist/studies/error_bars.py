@@ -59,7 +59,7 @@ def over_orders(pair: Pair, protocol: CodingProtocol, runs: int) -> dict[str, An
 def over_draws(pair: Pair, protocol: CodingProtocol, runs: int) -> dict[str, Any]:
     """Draw labels several times, and price them as labels and by the exact KL."""
     labels = replace(protocol, name="sampled", targets="labels", price="labels")
-    same = Pair(pair.b, pair.b, pair.images, pair.outputs_b, pair.outputs_b)
+    same = Pair(pair.b, pair.b, pair.images, pair.run)
     priced_as_labels, priced_by_kl, transfers = [], [], []
     for seed in range(runs):
         sampled = _code(pair, replace(labels, seed=seed)).nats
