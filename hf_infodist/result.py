@@ -91,6 +91,19 @@ class InformationDistance:
         """The distance as a share of what the larger direction costs without any student (`Codelength.normalised`)."""
         return self.larger.normalised
 
+    def share_of_complexity(self, complexity_a: Codelength, complexity_b: Codelength) -> float:
+        """Return the distance as a share of the larger complexity, ``max L'(·|·) / max L'(·|0)``.
+
+        About 1 where neither model is of more help in making the other than a fresh network would be; NaN where both
+        complexities are 0.
+
+        Args:
+            complexity_a: L'(A | 0), of the same images and protocol.
+            complexity_b: L'(B | 0).
+        """
+        larger = max(complexity_a.nats, complexity_b.nats)
+        return self.nats / larger if larger > 0 else math.nan
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types, schema ``infodist.result/1``."""
         directions = (self.a_given_b, self.b_given_a)
@@ -132,7 +145,7 @@ class InformationDistance:
             lines.append(
                 f"{name:<{width}}{code.nats:>11.1f}{code.nats / math.log(2):>11.1f}{code.nats_per_image:>11.4f}"
                 f"{code.head_nats:>11.1f}{code.final_nats_per_image:>11.4f}{code.static_nats:>11.1f}"
-                f"{_percent(code.normalised, 1):>11}"
+                f"{percent(code.normalised, 1):>11}"
             )
         errors = f"± {self.stderr_nats:.1f} nats over images"
         if self.protocol.orders > 1:
@@ -152,7 +165,7 @@ class InformationDistance:
         an_image = f"{self.nats_per_image / math.log(2):.2f} bits an image"
         return (
             f"Who has {student} needs {self.bits:.0f} bits to know what {teacher} says about these images "
-            f"({an_image}, {_percent(self.normalised)} of what it takes without any model), "
+            f"({an_image}, {percent(self.normalised)} of what it takes without any model), "
             f"learning on the way saved {saved:.0%}, and by the last images {student} {became} {teacher} "
             f"({self.larger.final_nats_per_image:.3f} nats an image; {self.larger.epsilon:g} counts as the same)."
         )
@@ -200,7 +213,7 @@ class ComplexityTable:
         return "\n".join([first, head, *rows])
 
 
-def _percent(share: float, digits: int = 0) -> str:
+def percent(share: float, digits: int = 0) -> str:
     """Return a share as text; of nothing at all there is none."""
     return f"{share:.{digits}%}" if math.isfinite(share) else "n/a"
 

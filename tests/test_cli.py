@@ -305,3 +305,17 @@ def test_both_console_scripts_answer(command):
     script = Path(sys.executable).parent / command
     result = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
     assert result.returncode == 0 and "information" in result.stdout
+
+
+def test_complexities_are_those_of_the_command_and_put_the_distance_into_proportion(capsys):
+    how = ("-i", "digits", "-k", 48, "-p", "probe", "--fresh")
+    _, table, _ = run(capsys, "complexity", "demo:cnn", "demo:vit", *how[:-1], "--json")
+    alone = [row["nats"] for row in json.loads(table)["models"]]
+    _, out, _ = run(capsys, "compare", "demo:cnn", "demo:vit", *how, "--complexities", "--json")
+    result = json.loads(out)
+    found = result["complexities"]
+    assert [found["a_nats"], found["b_nats"]] == alone
+    assert found["normalised"] == pytest.approx(result["distance"]["nats"] / max(alone))
+    assert 0 < found["normalised"] < 0.5
+    _, text, _ = run(capsys, "compare", "demo:cnn", "demo:vit", *how[:-1], "--complexities")
+    assert f"{found['a_nats']:.1f}" in text and f"{found['normalised']:.0%} of the larger" in text

@@ -196,7 +196,7 @@ def test_marginal_nats_are_the_price_of_knowing_how_frequent_classes_are(images)
 
 
 def test_complexity_is_the_price_of_a_model_for_a_fresh_network_of_its_kind():
-    options = {"k": 64, "protocol": "quick"}
+    options = {"k": 64, "protocol": "quick", "execution": Execution(fresh=True)}
     assert complexity("demo:cnn", "digits", **options).nats == (
         codelength("demo:cnn", "random:demo:cnn", "digits", **options).nats
     )

@@ -21,9 +21,9 @@ from hf_infodist.cli.options import (
     SplitOption,
     StreamingOption,
 )
-from hf_infodist.cli.pair import compare_pair, prepare
+from hf_infodist.cli.pair import code_complexity, compare_pair
 from hf_infodist.cli.start import start_processes
-from hf_infodist.cli.terminal import Progress, say, show
+from hf_infodist.cli.terminal import say, show
 
 
 def complexity(
@@ -44,18 +44,15 @@ def complexity(
 ) -> None:
     """Complexity of models: what it costs to make each from a fresh network of its architecture."""
     start_processes(processes, context)
-    from hf_infodist.distance import code_pair
     from hf_infodist.protocol import resolve_protocol
     from hf_infodist.result import ComplexityTable, ModelRecord
-    from hf_infodist.training import make_accelerator
 
     settings = resolve_protocol(protocol, seed, orders)
     source = {"config": config, "split": split, "column": column, "streaming": streaming}
     records, codes = [], []
     for model in models:
-        pair = prepare(f"random:{model}", model, images, source, k, seed)
-        with Progress(orders * len(pair.images)) as progress:
-            codes += code_pair(pair, ["b_given_a"], settings, accelerator=make_accelerator(), on_block=progress)
+        pair, code = code_complexity(model, images, source, k, seed, settings)
+        codes.append(code)
         records.append(ModelRecord.of(pair.b))
     table = ComplexityTable(tuple(records), tuple(codes), pair.images.to_dict(), settings)
     show(table.to_dict(), str(table), as_json, output)

@@ -1,5 +1,6 @@
 """Commands about two models."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,7 @@ from hf_infodist.errors import ResourceError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from hf_infodist.codelength import Codelength
     from hf_infodist.distance import Pair
     from hf_infodist.estimate import Estimate
     from hf_infodist.models import Classifier
@@ -66,6 +68,10 @@ def compare(
     time_limit: LimitOption = None,
     fresh: FreshOption = False,
     with_baselines: Annotated[bool, typer.Option("--baselines", help="add what 'infodist baselines' says")] = False,
+    with_complexities: Annotated[
+        bool,
+        typer.Option("--complexities", help="code both from fresh networks too: the share of it that is left"),
+    ] = False,
     as_json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
@@ -93,6 +99,9 @@ def compare(
     if with_baselines:
         rows, table = measure(pair)
         fields, text = fields | {"baselines": rows}, f"{text}\n\n{table}"
+    if with_complexities:
+        found, line = _against_nothing(result, (a, b), images, source, k, seed)
+        fields, text = fields | {"complexities": found}, f"{text}\n{line}"
     show(fields, text, as_json, output)
 
 
@@ -185,6 +194,38 @@ def prepare(a: str, b: str, images: str, source: dict[str, Any], k: int | None, 
     from hf_infodist.distance import prepare_pair
 
     return prepare_pair(a, b, images, k=k, seed=seed, progress=interactive(), **source)
+
+
+def code_complexity(
+    model: str, images: str, source: dict[str, Any], k: int | None, seed: int, protocol: "CodingProtocol"
+) -> tuple["Pair", "Codelength"]:
+    """Code a model, the second of the pair, given a fresh network of its architecture."""
+    pair = prepare(f"random:{model}", model, images, source, k, seed)
+    from hf_infodist.distance import code_pair
+    from hf_infodist.training import make_accelerator
+
+    with Progress(protocol.orders * len(pair.images)) as progress:
+        return pair, code_pair(pair, ["b_given_a"], protocol, accelerator=make_accelerator(), on_block=progress)[0]
+
+
+def _against_nothing(
+    result: "InformationDistance",
+    names: tuple[str, str],
+    images: str,
+    source: dict[str, Any],
+    k: int | None,
+    seed: int,
+) -> tuple[dict[str, Any], str]:
+    """Return both complexities and the distance as a share of the larger, as JSON types and as text."""
+    a, b = (code_complexity(name, images, source, k, seed, result.protocol)[1] for name in names)
+    from hf_infodist.result import percent
+
+    share = result.share_of_complexity(a, b)
+    fields = {"a_nats": a.nats, "b_nats": b.nats, "normalised": share if math.isfinite(share) else None}
+    return fields, (
+        f"Made from fresh networks instead, {names[0]} costs {a.nats:.1f} nats and {names[1]} {b.nats:.1f}: "
+        f"the distance is {percent(share)} of the larger."
+    )
 
 
 def measure(pair: "Pair") -> tuple[list[dict[str, Any]], str]:
