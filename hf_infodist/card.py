@@ -107,6 +107,7 @@ class NearestCheckpoints:
         words += ["--images", _pinned(images["id"], images["revision"]), "-k", str(images["k"])]
         for name in ("config", "split", "column"):
             words += [f"--{name}", images[name]] if images[name] else []
+        words += ["--orders", str(protocol.orders)] if protocol.orders > 1 else []
         return shlex.join([*words, "--seed", str(images["seed"]), "--protocol", protocol.name])
 
 

@@ -63,6 +63,12 @@ def test_the_data_hold_every_figure_and_setting(nearest, results):
     assert entry["model"]["weights"] == trained.model_b.weights
 
 
+def test_the_command_of_several_orders_says_so(capsys):
+    models = ("card", "demo:cnn", "--among", "demo:vit")
+    shown = run(capsys, *models, "-i", "digits", "-k", "32", "-p", "probe", "--orders", "2")
+    assert "--orders 2" in shown.partition("```bash")[2] and "orders: 2" in shown
+
+
 def test_the_section_tells_the_command_that_makes_it(nearest, capsys):
     (command,) = re.findall(r"^infodist (card .*)$", nearest.to_markdown(), re.M)
     made = json.loads(run(capsys, *command.split(), "--json"))

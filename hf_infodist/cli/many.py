@@ -68,6 +68,8 @@ def card(
     k: KOption = None,
     seed: SeedOption = 0,
     protocol: ProtocolOption = "standard",
+    orders: OrdersOption = 1,
+    streaming: StreamingOption = False,
     into: Annotated[Path | None, typer.Option("--into", help="write README.md and infodist.yaml there")] = None,
     pull_request: Annotated[bool, typer.Option("--pull-request", help="propose both to the model's owners")] = False,
     as_json: JsonOption = False,
@@ -77,8 +79,8 @@ def card(
 
     cards.check_comparisons(model, among)
     repo = cards.check_pull_request(model, among, images) if pull_request else ""
-    source = {"config": config, "split": split, "column": column}
-    settings: dict[str, Any] = {"k": k, "seed": seed, "protocol": protocol}
+    source = {"config": config, "split": split, "column": column, "streaming": streaming}
+    settings: dict[str, Any] = {"k": k, "seed": seed, "protocol": protocol, "orders": orders}
     nearest = cards.NearestCheckpoints.of(compare_pair(model, other, images, source, **settings)[0] for other in among)
     if into:
         cards.write_section(nearest, into)
