@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from hf_infodist.errors import InfodistError
     from hf_infodist.images import Images, load_images
     from hf_infodist.models import Classifier, load_classifier
-    from hf_infodist.pairwise import PairwiseMatrix
+    from hf_infodist.pairwise import PairwiseMatrix, pairwise_distances
     from hf_infodist.protocol import PROTOCOLS, CodingProtocol
     from hf_infodist.result import InformationDistance
 
@@ -29,6 +29,7 @@ _HOMES = {
     "information_transfer": "distance",
     "load_classifier": "models",
     "load_images": "images",
+    "pairwise_distances": "pairwise",
 }
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "information_transfer",
     "load_classifier",
     "load_images",
+    "pairwise_distances",
 ]
 
 

@@ -16,6 +16,7 @@ from hf_infodist.processes import one_thread
 from hf_infodist.protocol import CodingProtocol
 
 _WARM_UP_IMAGES = 4
+_COPIES = 5  # of its weights that a fine-tuned learner keeps: they, gradients, two moments, and an average
 _LONG_SECONDS = 1.0  # a step that takes longer is timed once, on the warm-up images
 
 
@@ -112,6 +113,29 @@ def _model_cost(classifier: Classifier, batch: int, device: torch.device | str) 
         forward_seconds=_seconds(network, images, train=False),
         training_seconds=training_seconds,
     )
+
+
+def training_bytes(classifier: Classifier, protocol: CodingProtocol) -> int:
+    """Return the memory that a student takes, in bytes: what its learners keep, and the activations of a batch.
+
+    Args:
+        classifier: The student; random weights will do.
+        protocol: Sets how many learners there are, and how large their batches.
+    """
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[id(tensor)] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    image = classifier.preprocessing.transform(Image.new("RGB", (256, 256), "grey"))
+    network = copy.deepcopy(classifier.network).eval().requires_grad_(True).to("meta")
+    batch = image[None].to("meta", next(network.parameters()).dtype).expand(protocol.batch, *image.shape)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(batch).sum()
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    learners = sum(learner.kind == "finetuned" for learner in protocol.learners)
+    return (1 + _COPIES * learners) * weights + sum(saved.values())
 
 
 def _flops(network: nn.Module, image: Tensor) -> tuple[int, int]:

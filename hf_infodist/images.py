@@ -85,6 +85,10 @@ class Images:
         labels = None if self.labels is None else self.labels[:k]
         return replace(self, fingerprint=_fold(digests), labels=labels, _rows=self._rows[:k], _digests=digests)
 
+    def bare(self) -> "Images":
+        """Return the sample without its pictures: it still says what it is, and is small enough to be sent around."""
+        return replace(self, _pictures=None)
+
     def to_dict(self) -> dict[str, Any]:
         """Return what identifies the sample, ready for JSON."""
         names = ("id", "revision", "config", "split", "column", "k", "seed", "fingerprint")

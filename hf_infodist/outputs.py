@@ -156,7 +156,7 @@ def compute_outputs(
         UnfitError: If an image cannot be decoded or the model's output is not finite.
         ResourceError: If memory does not suffice for one image at a time.
     """
-    folder = (home or infodist_home()) / "outputs"
+    folder = outputs_folder(home)
     preprocessing = classifier.preprocessing
     pixels_key, key = _pixels_key(classifier, images), outputs_key(classifier, images)
 
@@ -172,12 +172,16 @@ def compute_outputs(
     values = np.load(pixels_folder / "pixels.npy", mmap_mode="r")
     pixels = Pixels(values, preprocessing.mean, preprocessing.std)
 
-    outputs_folder = folder / key
-    if not outputs_folder.exists():
-        with _new_folder(outputs_folder) as new:
+    if not (folder / key).exists():
+        with _new_folder(folder / key) as new:
             _write_within_memory(new, classifier, images, pixels, device, chunk, show("running", len(images)))
-    logits, features = (np.load(outputs_folder / f"{n}.npy", mmap_mode="r") for n in ("logits", "features"))
+    logits, features = (np.load(folder / key / f"{n}.npy", mmap_mode="r") for n in ("logits", "features"))
     return Outputs(pixels, logits, features, key)
+
+
+def outputs_folder(home: Path | None = None) -> Path:
+    """Return where outputs are kept: one folder each, named by its key."""
+    return (home or infodist_home()) / "outputs"
 
 
 def outputs_key(classifier: Classifier, images: Images) -> str:

@@ -133,10 +133,25 @@ def codelength_key(
 
     Versions of libraries are not in it: they change the number by round-off only, and are recorded beside it.
     """
+    outputs = [outputs_key(student, images), outputs_key(teacher, images)]
+    return lesson_key(outputs, match_labels(student.labels, teacher.labels), protocol, device)
+
+
+def lesson_key(
+    outputs: Sequence[str], rows: tuple[int, ...] | None, protocol: CodingProtocol, device: torch.device
+) -> str:
+    """Return `codelength_key` from what is known of models that are not in memory.
+
+    Args:
+        outputs: Keys of the outputs of student and teacher.
+        rows: How their classes correspond, from `heads.match_labels`.
+        protocol: Everything else that changes the number.
+        device: Where.
+    """
     fields = {
         "coding": CODING_VERSION,
-        "outputs": [outputs_key(student, images), outputs_key(teacher, images)],
-        "rows": match_labels(student.labels, teacher.labels),
+        "outputs": list(outputs),
+        "rows": rows,
         "protocol": protocol.to_dict() | {"name": ""},
         "device": device.type,
     }

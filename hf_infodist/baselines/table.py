@@ -19,7 +19,7 @@ def baselines(pair: Pair) -> tuple[BaselineResult, ...]:
     Args:
         pair: From `prepare_pair`.
     """
-    return tuple(_result(measure, pair) for measure in MEASURES)
+    return tuple(measure_pair(measure, pair) for measure in MEASURES)
 
 
 def format_table(results: Sequence[BaselineResult]) -> str:
@@ -32,7 +32,13 @@ def format_table(results: Sequence[BaselineResult]) -> str:
     return "\n".join([*lines, "↑ larger is more similar, 1 is the same; ↓ smaller is more similar, 0 is the same"])
 
 
-def _result(measure: Measure, pair: Pair) -> BaselineResult:
+def measure_pair(measure: Measure, pair: Pair) -> BaselineResult:
+    """Return what one measure says of a pair.
+
+    Args:
+        measure: Which.
+        pair: From `prepare_pair`.
+    """
     value, reason = None, None
     try:
         value = measure.compute(*_both(measure.space, pair))

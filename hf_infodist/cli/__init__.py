@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from hf_infodist.cli import many, pair, tools
+from hf_infodist.cli.matrix import matrix
 from hf_infodist.cli.start import keep_freed_memory, leave_group, set_environment
 from hf_infodist.cli.terminal import log_to_standard_error, report
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     "Add --debug to any command to see a traceback.",
 )
 
-for command in (pair.compare, pair.baselines, many.complexity, pair.demo, pair.estimate, many.card, tools.env):
+for command in (pair.compare, matrix, pair.baselines, many.complexity, pair.demo, pair.estimate, many.card, tools.env):
     app.command()(command)
 app.command(context_settings={"allow_interspersed_args": False})(tools.study)
 

@@ -1,0 +1,262 @@
+"""What a matrix needs: each model's outputs, then the directed codelengths that the store does not have."""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from hf_infodist.claims import Claim
+from hf_infodist.errors import UnfitError
+from hf_infodist.heads import match_labels
+from hf_infodist.images import Images
+from hf_infodist.models import Classifier, load_classifier
+from hf_infodist.outputs import Outputs, compute_outputs, outputs_folder, outputs_key
+from hf_infodist.pair import ClaimedElsewhere, Execution, Pair, code_pair
+from hf_infodist.protocol import CodingProtocol
+from hf_infodist.result import ModelRecord
+from hf_infodist.training import lesson_key
+
+_LOADED = 4  # models a worker keeps in memory
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What is known of a model without having it in memory.
+
+    Attributes:
+        model: Its name, or the loaded model where it has none.
+        record: What a result says of it.
+        labels: A name per class.
+        outputs: Key of its outputs.
+    """
+
+    model: str | nn.Module | Classifier
+    record: ModelRecord
+    labels: tuple[str, ...]
+    outputs: str
+
+    @classmethod
+    def of(cls, model: str | nn.Module | Classifier, classifier: Classifier, images: Images) -> "Entry":
+        """Describe a loaded model."""
+        return cls(model, ModelRecord.of(classifier), classifier.labels, outputs_key(classifier, images))
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a matrix has come.
+
+    Attributes:
+        total: Codelengths asked for.
+        done: Those in the store.
+        failed: Those that could not be computed.
+        running: Names of those that somebody is computing.
+        passes: Models that have outputs, and models in all.
+        seconds_left: Expected time, once there is something to judge by.
+    """
+
+    total: int
+    done: int
+    failed: int
+    running: tuple[str, ...]
+    passes: tuple[int, int]
+    seconds_left: float | None
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.done + self.failed == self.total
+
+
+@dataclass(eq=False)
+class Plan:
+    """Directed codelengths between models, by their keys; sent to every worker.
+
+    Attributes:
+        entries: The models.
+        images: The sample, without its pictures.
+        source: Loads the sample with its pictures, where they are needed.
+        protocol: How students are trained and priced.
+        execution: How it is carried out.
+        device: Where.
+        lessons: Teacher and student, as numbers of entries, of each codelength that is to be computed or looked up.
+    """
+
+    entries: tuple[Entry, ...]
+    images: Images
+    source: Callable[[], Images]
+    protocol: CodingProtocol
+    execution: Execution
+    device: torch.device
+    lessons: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def key(self, teacher: int, student: int) -> str:
+        """Return what a codelength is called in the store; twins have one name."""
+        a, b = self.entries[student], self.entries[teacher]
+        return lesson_key((a.outputs, b.outputs), match_labels(a.labels, b.labels), self.protocol, self.device)
+
+    @cached_property
+    def twins(self) -> tuple[tuple[int, int], ...]:
+        """Pairs (i, j), i < j, with identical weights, preprocessing and labels."""
+        same = [(entry.outputs, entry.labels) for entry in self.entries]
+        return tuple((i, j) for j in range(len(same)) for i in range(j) if same[i] == same[j])
+
+    def choose(self, shard: tuple[int, int] = (1, 1)) -> None:
+        """Choose the lessons: every i → j but between twins, or one share of them.
+
+        Args:
+            shard: Number of the share, from 1, and how many shares there are.
+        """
+        count, twins = range(len(self.entries)), set(self.twins)
+        pairs = [(i, j) for j in count for i in count if i != j and not {(i, j), (j, i)} & twins]
+        unique = {self.key(*pair): pair for pair in reversed(pairs)}  # the first of twins stands for all
+        ordered = sorted(unique.items(), key=lambda item: item[1][::-1])  # one student after the other
+        self.lessons = dict(ordered[shard[0] - 1 :: shard[1]])
+
+    @property
+    def missing(self) -> list[str]:
+        """Keys of the lessons that the store does not have."""
+        there = set(self.execution.store.keys())
+        return [key for key in self.lessons if key not in there]
+
+    def passes(self, keys: Iterable[str]) -> dict[str, int]:
+        """Return the models whose outputs some lessons need, as numbers of entries, by keys of outputs."""
+        needed = sorted({model for key in keys for model in self.lessons[key]}, reverse=True)
+        return {self.entries[model].outputs: model for model in needed}
+
+    def has_outputs(self, model: int) -> bool:
+        """Tell whether a model has been run."""
+        return (outputs_folder(self.execution.home) / self.entries[model].outputs).exists()
+
+    def name(self, key: str) -> str:
+        """Return what a lesson is, in words."""
+        teacher, student = (self.entries[model].record.id for model in self.lessons[key])
+        return f"{teacher} given {student}"
+
+    # Failures: notes in the shared folder, so that nobody tries again what another worker could not do
+
+    def note(self, key: str, error: str) -> None:
+        """Leave word that a lesson cannot be done."""
+        path = self.execution.folder / "runs" / f"{key}.failed"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{uuid.uuid4().hex}")
+        new.write_text(error)
+        new.replace(path)
+
+    def failures(self) -> dict[str, str]:
+        """Return what could not be done since `forget_failures`, and why, in one line each."""
+        notes = {path.stem: path for path in (self.execution.folder / "runs").glob("*.failed")}
+        return {key: notes[key].read_text() for key in self.lessons if key in notes}
+
+    def forget_failures(self) -> None:
+        """Give every lesson another chance."""
+        for key in self.lessons:
+            (self.execution.folder / "runs" / f"{key}.failed").unlink(missing_ok=True)
+
+
+class Tracker:
+    """Reads from the shared folder how far everybody together has come.
+
+    Args:
+        plan: The matrix.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan, self.started = plan, time.monotonic()
+        self.before = len(plan.lessons) - len(plan.missing)
+
+    def status(self) -> Status:
+        """Return the state of this moment."""
+        plan, missing = self.plan, set(self.plan.missing)
+        failed = missing & plan.failures().keys()
+        claims = {path.name.partition(".")[0] for path in (plan.execution.folder / "runs").glob("*.claim")}
+        done, left = len(plan.lessons) - len(missing), len(missing) - len(failed)
+        new = done - self.before
+        models = plan.passes(plan.lessons).values()
+        return Status(
+            total=len(plan.lessons),
+            done=done,
+            failed=len(failed),
+            running=tuple(plan.name(key) for key in plan.lessons if key in claims and key in missing - failed),
+            passes=(sum(map(plan.has_outputs, models)), len(models)),
+            seconds_left=(time.monotonic() - self.started) / new * left if new else None,
+        )
+
+
+class Worker:
+    """Does parts of a plan in this process.
+
+    Args:
+        plan: The matrix.
+        accelerator: Device; it is one process.
+        on_block: Called often, with nothing.
+    """
+
+    def __init__(self, plan: Plan, accelerator: Accelerator, on_block: Callable[[], None] = lambda: None):
+        self.plan, self.accelerator, self.on_block = plan, accelerator, on_block
+        self._models: dict[int, Classifier] = {}
+
+    def run_model(self, model: int) -> bool:
+        """Run a model on the images, unless that has been done; False if another worker is at it."""
+        claim = Claim(outputs_folder(self.plan.execution.home) / self.plan.entries[model].outputs)
+        if self.plan.has_outputs(model):
+            return True
+        if not claim.take():
+            return False
+        try:
+            if not self.plan.has_outputs(model):
+                _LOG.info("running %s on %d images", self.plan.entries[model].record.id, len(self.plan.images))
+                self._outputs(self._load(model))
+        finally:
+            claim.release()
+        return True
+
+    def teach(self, key: str) -> bool:
+        """Compute a codelength and put it into the store, or leave a note why not; False if another is at it."""
+        teacher, student = self.plan.lessons[key]
+        pair = Pair(self._load(student), self._load(teacher), self.plan.images, self._outputs)
+        lesson = pair.lesson("b_given_a", self.plan.protocol, self.accelerator.device)
+        if lesson.key != key:
+            what = f"{self.plan.name(key)} is not what it was when the matrix was begun"
+            raise UnfitError(what, "weights, preprocessing or labels have changed", "type the same command again")
+        execution, protocol = self.plan.execution, self.plan.protocol
+        options: dict[str, Any] = {"accelerator": self.accelerator, "execution": execution}
+        try:
+            code_pair(pair, ["b_given_a"], protocol, on_block=lambda *block: self.on_block(), **options)
+        except ClaimedElsewhere:
+            return False
+        return True
+
+    @contextmanager
+    def noting(self, keys: Sequence[str]) -> Iterator[None]:
+        """Turn an error into notes that these lessons have failed."""
+        try:
+            yield
+        except Exception as error:
+            _LOG.debug("failed", exc_info=True)
+            line = " ".join(str(error).splitlines()[:2]) or type(error).__name__
+            for key in keys:
+                self.plan.note(key, line)
+
+    def _outputs(self, classifier: Classifier) -> Outputs:
+        plan, home = self.plan, self.plan.execution.home
+        there = (outputs_folder(home) / outputs_key(classifier, plan.images)).exists()
+        images = plan.images if there else plan.source()
+        return compute_outputs(
+            classifier, images, device=self.accelerator.device, home=home, chunk=plan.execution.chunk
+        )
+
+    def _load(self, model: int) -> Classifier:
+        if model not in self._models:
+            while len(self._models) >= _LOADED:
+                del self._models[next(iter(self._models))]
+            self._models[model] = load_classifier(self.plan.entries[model].model)
+        return self._models[model]

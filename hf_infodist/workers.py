@@ -1,0 +1,124 @@
+"""The local engine: workers that divide a plan by claims, in this process, in several, or on several machines."""
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+
+import torch
+
+from hf_infodist.errors import ResourceError
+from hf_infodist.plan import Plan, Worker
+from hf_infodist.training import make_accelerator
+
+_POLL_SECONDS = 0.2
+
+
+def work(plan: Plan, on_block: Callable[[], None] = lambda: None, number: int = 0) -> None:
+    """Do whatever nobody else is doing, until nothing is left to do.
+
+    Args:
+        plan: The matrix.
+        on_block: Called often, with nothing; also while others are waited for.
+        number: Of this worker; workers start at different places of the plan.
+    """
+    worker = Worker(plan, make_accelerator(), on_block)
+    while True:
+        failures, missing = plan.failures(), plan.missing
+        left = [key for key in missing if key not in failures]
+        if not left:
+            return
+        if not (_run_some_model(worker, left, number) or _teach_some(worker, left, number)):
+            on_block()
+            time.sleep(_POLL_SECONDS)  # others are at all that is left
+
+
+def _run_some_model(worker: Worker, left: list[str], number: int) -> bool:
+    """Run one model that has not been run yet; False if there is none that nobody else is running."""
+    plan = worker.plan
+    models = [model for model in plan.passes(left).values() if not plan.has_outputs(model)]
+    for model in _from(models, number):
+        taken = True
+        with worker.noting([key for key in left if model in plan.lessons[key]]):
+            taken = worker.run_model(model)
+        if taken:
+            return True
+    return False
+
+
+def _teach_some(worker: Worker, left: list[str], number: int) -> bool:
+    """Compute one codelength; False if there is none that nobody else is computing."""
+    plan = worker.plan
+    for key in _from(left, number):
+        if all(map(plan.has_outputs, plan.lessons[key])) and key not in plan.execution.store:
+            taken = True
+            with worker.noting([key]):
+                taken = worker.teach(key)
+            if taken:
+                return True
+    return False
+
+
+def _from(items: list, number: int) -> list:
+    """Return all items, starting at another one for each worker."""
+    start = number * 7919 % len(items) if items else 0
+    return items[start:] + items[:start]
+
+
+def work_together(
+    plan: Plan, workers: int, on_block: Callable[[], None], setup: Callable[[], None] | None = None
+) -> None:
+    """Start workers of this machine and wait until nothing is left to do.
+
+    Args:
+        plan: The matrix.
+        workers: How many processes.
+        on_block: Called often, with nothing.
+        setup: Called first in each of them; a function of a module.
+
+    Raises:
+        ResourceError: If all workers have ended and something is left.
+    """
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_serve, args=(plan, number, setup)) for number in range(workers)]
+    try:
+        for process in processes:
+            process.start()
+        while any(process.is_alive() for process in processes):
+            on_block()
+            processes[0].join(_POLL_SECONDS)
+    finally:
+        _end(processes)
+    on_block()
+    if set(plan.missing) - plan.failures().keys():
+        codes = ", ".join(str(process.exitcode) for process in processes)
+        why = f"exit codes {codes}; -9 means killed, mostly because memory ran out"
+        raise ResourceError("all workers have ended early", why, "type the same command again, with fewer --workers")
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    for process in processes:
+        if process.pid is not None:
+            process.join()
+
+
+def _serve(plan: Plan, number: int, setup: Callable[[], None] | None) -> None:
+    """Work as long as the process that started this one lives."""
+    if setup:
+        setup()
+    if torch.cuda.device_count() > 1:
+        torch.cuda.set_device(number % torch.cuda.device_count())
+    parent = multiprocessing.parent_process()
+
+    def on_block() -> None:
+        if parent is not None and not parent.is_alive():
+            sys.exit(1)
+
+    try:
+        work(plan, on_block, number)
+    except KeyboardInterrupt:
+        sys.exit(130)
