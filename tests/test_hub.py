@@ -295,3 +295,63 @@ def test_a_section_is_proposed_as_a_pull_request_and_by_request_only(hub, tmp_pa
 def test_a_pull_request_without_a_token_is_refused_before_anything_is_compared(reader, hub):
     _, said = command(reader, INFODIST, *CARD, "--pull-request", rc=2)
     assert "nobody is signed in" in said and "gradient images" not in said
+
+
+# Results
+
+
+def test_results_go_to_a_dataset_repository_and_come_back_to_the_bit(hub, tmp_path):
+    environments = {
+        name: hub.environment(tmp_path / name, OWNER) | {"INFODIST_HOME": str(tmp_path / f"{name}-store")}
+        for name in ("one", "two")
+    }
+    compare = ["compare", "demo:cnn", "demo:vit", "-i", "digits", *SETTINGS]
+    command(environments["one"], INFODIST, *compare)
+    _, said = command(environments["one"], INFODIST, "results", "push", "acme/results", "--private")
+    assert "2 added, 0 there already" in said and hub["datasets/acme/results"].private
+    pushed = hub["datasets/acme/results"].refs["main"]
+    _, said = command(environments["one"], INFODIST, "results", "push", "acme/results")
+    assert "0 added, 2 there already" in said and hub["datasets/acme/results"].refs["main"] == pushed
+    _, said = command(environments["two"], INFODIST, "results", "pull", "acme/results")
+    assert "2 taken over" in said
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / f"{name}-store" / "codelengths").iterdir()}
+        for name in environments
+    )
+    assert first.keys() == second.keys() and all(json.loads(first[key]) == json.loads(second[key]) for key in first)
+    _, said = command(environments["two"], INFODIST, *compare)
+    assert said.count("found in the store") == 2
+
+
+CHANGE = """
+from dataclasses import replace
+from hf_infodist.store import Store
+record = next(Store().records())
+(Store().folder / f"{record.key}.json").unlink()
+code = record.codelength
+Store().put(replace(record, codelength=replace(code, image_nats=code.image_nats + 1)))
+print(record.key)
+"""
+
+
+def test_a_conflict_is_reported_and_neither_side_is_written_over(hub, tmp_path):
+    environment = hub.environment(tmp_path / "home", OWNER) | {"INFODIST_HOME": str(tmp_path / "store")}
+    command(environment, INFODIST, "compare", "demo:cnn", "demo:vit", "-i", "digits", *SETTINGS)
+    command(environment, INFODIST, "results", "push", "acme/conflict")
+    there, key = dict(hub["datasets/acme/conflict"].refs), python(environment, CHANGE).strip()
+    mine = (tmp_path / "store" / "codelengths" / f"{key}.json").read_bytes()
+    for direction in ("push", "pull"):
+        _, said = command(environment, INFODIST, "results", direction, "acme/conflict", rc=4)
+        assert f"conflict: {key}" in said
+    assert hub["datasets/acme/conflict"].refs == there
+    assert (tmp_path / "store" / "codelengths" / f"{key}.json").read_bytes() == mine
+
+
+def test_without_a_token_nothing_is_pushed(reader):
+    _, said = command(reader, INFODIST, "results", "push", "acme/results", rc=2)
+    assert "hf auth login" in said
+
+
+def test_results_that_are_not_there_are_told(reader):
+    _, said = command(reader, INFODIST, "results", "pull", "acme/nothing", rc=3)
+    assert len(said[said.index("error: ") :].splitlines()) == 3

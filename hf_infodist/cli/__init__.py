@@ -8,6 +8,7 @@ import typer
 
 from hf_infodist.cli import many, pair, tools
 from hf_infodist.cli.matrix import matrix
+from hf_infodist.cli.results import results
 from hf_infodist.cli.start import keep_freed_memory, leave_group, set_environment
 from hf_infodist.cli.terminal import log_to_standard_error, report
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 for command in (pair.compare, matrix, pair.baselines, many.complexity, pair.demo, pair.estimate, many.card, tools.env):
     app.command()(command)
 app.command(context_settings={"allow_interspersed_args": False})(tools.study)
+app.add_typer(results, name="results")
 
 
 def main(argv: list[str] | None = None) -> None:

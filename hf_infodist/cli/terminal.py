@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ def show(fields: dict[str, Any], text: str, as_json: bool, output: Path | None =
     if output:
         output.write_text(json.dumps(fields, indent=2) + "\n")
     print(json.dumps(fields) if as_json else text)
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines on standard output, as soon as they are known."""
+    for line in lines:
+        print(line, flush=True)
 
 
 def duration(seconds: float) -> str:
