@@ -8,7 +8,6 @@ In a test, `build_or_skip("fashion-a")` is the folder of a checkpoint, built on 
 from __future__ import annotations
 
 import argparse
-import gzip
 import importlib.util
 import io
 import logging
@@ -25,14 +24,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_infodist.demo.train import Recipe, accuracy, fit, save_timm, timm_transform, tiny_resnet
+from hf_infodist.studies import _data
+from hf_infodist.studies._data import FASHION_NAMES
+from hf_infodist.studies._zoo import MEAN, STD
 
 logger = logging.getLogger("realdata")
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")
 PHOTOGRAPHS = Path("/usr/share/backgrounds/mate/nature")
-FASHION_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-                 "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")  # fmt: skip
-FASHION_MEAN, FASHION_STD = 0.286, 0.353
 
 
 class SourceMissing(FileNotFoundError):
@@ -52,18 +50,11 @@ def package_folder(module: str, package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """Read one idx file of bytes: two zeros, a type, the number of axes, their lengths, the values."""
-    content = gzip.decompress(require(path, "dataset-fashion-mnist").read_bytes())
-    axes = content[3]
-    shape = np.frombuffer(content, ">u4", count=axes, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
-
-
 def fashion_mnist(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the images (uint8, `[N, 28, 28]`) and labels (`[N]`) of `"train"` (60 000) or `"test"` (10 000)."""
-    stem = {"train": "train", "test": "t10k"}[split]
-    return read_idx(FASHION / f"{stem}-images-idx3-ubyte.gz"), read_idx(FASHION / f"{stem}-labels-idx1-ubyte.gz")
+    require(_data.FASHION, "dataset-fashion-mnist")
+    task = _data.fashion_mnist(split)
+    return task.images, task.labels
 
 
 def encoded(image: Image.Image, **options: Any) -> dict[str, bytes | None]:
@@ -93,7 +84,7 @@ def fashion_tensors(split: str, classes: Sequence[int]) -> tuple[Tensor, Tensor]
     images, labels = fashion_mnist(split)
     chosen = np.isin(labels, classes)
     grey = torch.from_numpy(images[chosen]).float() / 255
-    pixels = ((grey - FASHION_MEAN) / FASHION_STD)[:, None].expand(-1, 3, -1, -1)
+    pixels = ((grey - MEAN) / STD)[:, None].expand(-1, 3, -1, -1)
     return pixels, torch.from_numpy(np.searchsorted(classes, labels[chosen]))
 
 
@@ -101,9 +92,7 @@ def fashion_resnet(out: Path, classes: Sequence[int], seed: int, *, epochs: int 
     """Train a small ResNet with BatchNorm on some classes (ascending) and write it in timm's layout."""
     torch.manual_seed(seed)
     names = [FASHION_NAMES[label] for label in classes]
-    model, arguments = tiny_resnet(
-        names, size=28, channels=(12, 24, 48, 96), mean=FASHION_MEAN, std=FASHION_STD, output_stride=16
-    )
+    model, arguments = tiny_resnet(names, size=28, channels=(12, 24, 48, 96), mean=MEAN, std=STD, output_stride=16)
     fit(model, *fashion_tensors("train", classes), Recipe(epochs, rate=5e-3, seed=seed, batch=125, shift=0))
     reached = accuracy(model, *fashion_tensors("test", classes))
     save_timm(model, arguments, out)

@@ -1,4 +1,4 @@
-"""Whether the error bars cover what they promise: over orders, over samples of images, and over drawn labels.
+"""Whether the error bars cover what they promise: over orders, over images, and over drawn labels.
 
 `infodist study error_bars STUDENT TEACHER --images NAME [-k 500] [--runs 10] [--output error_bars.json]`
 

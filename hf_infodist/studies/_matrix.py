@@ -1,0 +1,164 @@
+"""All pairs of some networks, by the information distance and by every baseline, and what families they fall into."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from hf_infodist.baselines import baselines
+from hf_infodist.geometry import Geometry, triplet_accuracy
+from hf_infodist.images import Images, load_images
+from hf_infodist.models import Classifier
+from hf_infodist.pair import DIRECTIONS, Pair, code_pair, prepare_pair
+from hf_infodist.pairwise import INFODIST, PairwiseMatrix
+from hf_infodist.plots import draw_all
+from hf_infodist.protocol import CodingProtocol
+from hf_infodist.result import ModelRecord
+from hf_infodist.training import make_accelerator
+
+Relation = Callable[[int, int], bool]
+
+
+def sample(name: str, pictures: np.ndarray, k: int) -> Images:
+    """Return ``k`` of some grey pictures ``[N, 28, 28]`` as a sample under a name that says what they are."""
+    return replace(load_images([Image.fromarray(picture).convert("RGB") for picture in pictures], k=k), id=name)
+
+
+def all_pairs(
+    models: Sequence[Classifier], images: Images, protocol: CodingProtocol, work: Path
+) -> dict[str, PairwiseMatrix]:
+    """Measure each model against each; pairs that the work folder has are not measured again.
+
+    Args:
+        models: Which.
+        images: Sample.
+        protocol: Of the information distance.
+        work: Folder that keeps one line per pair.
+
+    Returns:
+        A matrix per measure, that of the information distance first. A baseline has NaN where it does not apply.
+    """
+    file, n = work / "pairs.jsonl", len(models)
+    known = {row["key"]: row for row in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
+    rows = {}
+    pairs = [(i, j) for i in range(n) for j in range(i)]
+    for i, j in tqdm(pairs, desc="pairs", disable=not sys.stderr.isatty()):
+        pair = prepare_pair(models[i], models[j], images)
+        key = pair.lesson("a_given_b", protocol, make_accelerator().device).key  # of all that decides the numbers
+        if key not in known:
+            known[key] = {"key": key, **_measure(pair, protocol)}
+            with file.open("a") as lines:
+                lines.write(json.dumps(known[key]) + "\n")
+        rows[i, j] = known[key]
+    names = dict.fromkeys(name for row in rows.values() for name in row["values"])
+    records = tuple(ModelRecord.of(model) for model in models)
+
+    def matrix(name: str) -> PairwiseMatrix:
+        values, errors = np.zeros((n, n)), np.zeros((n, n))
+        for (i, j), row in rows.items():
+            (values[i, j], errors[i, j]), (values[j, i], errors[j, i]) = row["values"].get(name, [[np.nan] * 2] * 2)
+        described = protocol if name == INFODIST else None
+        return PairwiseMatrix(records, values, errors, name, images.to_dict(), described)
+
+    return {name: matrix(name) for name in names}
+
+
+def _measure(pair: Pair, protocol: CodingProtocol) -> dict[str, Any]:
+    """Return value and standard error in both directions, by measure: first of A given B."""
+    codes = code_pair(pair, DIRECTIONS, protocol, accelerator=make_accelerator())
+    values: dict[str, Any] = {INFODIST: [[code.nats, code.stderr_nats] for code in codes]}
+    for row in baselines(pair):
+        if row.value is not None:
+            distance = 1 - row.value if row.larger_is_more_similar else row.value
+            values[f"{row.space}/{row.name}"] = [[distance, np.nan]] * 2
+    forth, back = (values.pop(f"output/{name}", None) for name in ("KL(A‖B)", "KL(B‖A)"))
+    if forth and back:
+        values["output/KL"] = [forth[0], back[0]]
+    return {"models": [pair.a.id, pair.b.id], "values": values}
+
+
+def triplets(
+    matrices: dict[str, PairwiseMatrix], questions: dict[str, tuple[Relation, Relation]]
+) -> dict[str, dict[str, Any]]:
+    """Return triplet accuracy and number of triplets, by question and measure; triplets without a number are left out.
+
+    Args:
+        matrices: By measure.
+        questions: Who is of an anchor's kind, and who is a stranger.
+    """
+    answers: dict[str, dict[str, Any]] = {}
+    for question, (near, far) in questions.items():
+        answers[question] = {}
+        for name, matrix in matrices.items():
+            share, count = triplet_accuracy(matrix.distances, near, far)
+            if count:
+                answers[question][name] = {"accuracy": share, "triplets": count}
+    return answers
+
+
+def table(answers: dict[str, dict[str, Any]]) -> str:
+    """Show the answers: a row per measure, a column per question."""
+    names = list(dict.fromkeys(name for row in answers.values() for name in row))
+    lines = [f"{'triplet accuracy (triplets)':<36}" + "".join(f"{question:>26}" for question in answers)]
+    for name in names:
+        cells = [row.get(name) for row in answers.values()]
+        texts = [f"{cell['accuracy']:.2f} ({cell['triplets']})" if cell else "n/a" for cell in cells]
+        lines.append(f"{name:<36}" + "".join(f"{text:>26}" for text in texts))
+    return "\n".join(lines)
+
+
+def finish(
+    study: str,
+    words: Sequence[str],
+    matrices: dict[str, PairwiseMatrix],
+    answers: dict[str, dict[str, Any]],
+    more: dict[str, Any],
+    *,
+    groups: Sequence[str],
+    output: Path | None,
+) -> None:
+    """Print the answers, and write figures and pictures of the information distance into a folder.
+
+    Args:
+        study: Its name.
+        words: Its options.
+        matrices: By measure.
+        answers: From `triplets`.
+        more: Other figures, by name.
+        groups: A family per model.
+        output: The folder.
+    """
+    matrix = matrices[INFODIST]
+    names, geometry = [model.id for model in matrix.models], Geometry.of_matrix(matrix)
+    if output:
+        draw_all(geometry, matrix.nats, names, output, groups=groups)
+        others = {name: rounded(other.distances) for name, other in matrices.items() if name != INFODIST}
+        figures = {**provenance(study, words), "matrix": matrix.to_dict(), "geometry": geometry.to_dict()}
+        figures |= {"triplets": answers, **more, "baselines": others}
+        (output / f"{study}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    lines = [f"{name}: " + ", ".join(f"{one} {value:.3g}" for one, value in row.items()) for name, row in more.items()]
+    sys.stdout.write("\n\n".join([str(matrix), table(answers), str(geometry), *lines]) + "\n")
+
+
+def rounded(array: np.ndarray) -> list[list[float | None]]:
+    """Return rows of numbers of five digits; None where there is none."""
+    return [[float(f"{value:.5g}") if np.isfinite(value) else None for value in row] for row in array]
+
+
+def provenance(study: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return where figures come from: command, commit if this is a clone, and machine."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(git, capture_output=True, text=True, check=False)
+    return {
+        "command": " ".join(["infodist study", study, *words]),
+        "commit": found.stdout.strip() or None,
+        "machine": f"{os.cpu_count()} cores, one thread, {make_accelerator().device.type}",
+    }

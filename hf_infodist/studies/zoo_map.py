@@ -1,0 +1,92 @@
+"""A map of Fashion-MNIST networks: whether those of one task or architecture lie together (figure 4).
+
+`infodist study zoo_map --work FOLDER [-k 500] [--protocol probe] [--output FOLDER]`
+
+Thirteen checkpoints: a ResNet, a VGG with BatchNorm and a vision transformer, each trained on all ten classes, on the
+five tops, and on the five others; of all classes also a VGG without BatchNorm, another seed of the ResNet, a deeper
+and a wider one. Each is measured against each on test images, by the information distance and by every baseline.
+Checkpoints and pairs are kept in the work folder, so that a rerun computes only what is missing.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hf_infodist.pairwise import INFODIST, PairwiseMatrix
+from hf_infodist.processes import one_thread
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.studies import _matrix
+from hf_infodist.studies._data import fashion_mnist
+from hf_infodist.studies._zoo import Checkpoint, held_out_accuracy, trained
+
+CLASSES = {"all": tuple(range(10)), "tops": (0, 2, 3, 4, 6), "rest": (1, 5, 7, 8, 9)}
+ZOO = (
+    *(Checkpoint(f"{network}-{task}", network, task) for network in ("resnet10", "vgg-bn", "vit") for task in CLASSES),
+    Checkpoint("vgg-all", "vgg", "all"),
+    Checkpoint("resnet10-all-s1", "resnet10", "all", seed=1),
+    Checkpoint("resnet18-all", "resnet18", "all"),
+    Checkpoint("resnet10-wide-all", "resnet10-wide", "all"),
+)
+
+
+def questions(zoo: tuple[Checkpoint, ...]) -> dict[str, tuple[_matrix.Relation, _matrix.Relation]]:
+    """Return who should be near whom: of an anchor's kind, and a stranger."""
+
+    def task(a: int, b: int) -> bool:
+        return zoo[a].task == zoo[b].task
+
+    def family(a: int, b: int) -> bool:
+        return zoo[a].family == zoo[b].family
+
+    return {
+        "same task": (task, lambda a, b: not task(a, b)),
+        "same architecture": (family, lambda a, b: not family(a, b)),
+        "task before architecture": (
+            lambda a, b: task(a, b) and not family(a, b),
+            lambda a, b: family(a, b) and not task(a, b),
+        ),
+        "architecture, one task": (
+            lambda a, b: task(a, b) and family(a, b),
+            lambda a, b: task(a, b) and not family(a, b),
+        ),
+    }
+
+
+def to_resnets(matrix: PairwiseMatrix, zoo: tuple[Checkpoint, ...]) -> dict[str, float]:
+    """Return the mean distance of each network of all classes to the ResNets of all classes, other than itself."""
+    of_all = [i for i, one in enumerate(zoo) if one.task == "all"]
+    others = {i: [j for j in of_all if zoo[j].family == "resnet" and j != i] for i in of_all}
+    return {zoo[i].name: float(matrix.distances[i, resnets].mean()) for i, resnets in others.items() if resnets}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train what is missing, measure what is missing, and show how often families lie together."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser("infodist study zoo_map", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder that keeps checkpoints and pairs")
+    parser.add_argument("-k", type=int, default=500, help="images of every pair")
+    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="probe")
+    parser.add_argument("--train", type=int, default=24_000, help="images of all classes to train on")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--models", nargs="+", choices=[one.name for one in ZOO], metavar="NAME", help="only these")
+    parser.add_argument("--output", type=Path, help="folder that receives zoo_map.json and the pictures")
+    args = parser.parse_args(words)
+    zoo = tuple(one for one in ZOO if not args.models or one.name in args.models)
+    train, test = fashion_mnist("train").first(args.train), fashion_mnist("test")
+    with one_thread("cpu"):
+        models = [trained(one, train.only(CLASSES[one.task]), args.work, epochs=args.epochs) for one in zoo]
+        images = _matrix.sample("Fashion-MNIST test", test.images, args.k)
+        matrices = _matrix.all_pairs(models, images, PROTOCOLS[args.protocol], args.work)
+        accuracies = {
+            one.name: held_out_accuracy(model, test.only(CLASSES[one.task]))
+            for one, model in zip(zoo, models, strict=True)
+        }
+    answers = _matrix.triplets(matrices, questions(zoo))
+    more = {"accuracy": accuracies, "mean_nats_to_resnets": to_resnets(matrices[INFODIST], zoo)}
+    _matrix.finish("zoo_map", words, matrices, answers, more, groups=[one.task for one in zoo], output=args.output)
+
+
+if __name__ == "__main__":
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "zoo_map", *sys.argv[1:]])
