@@ -22,8 +22,19 @@ app = typer.Typer(
     "Add --debug to any command to see a traceback.",
 )
 
-for command in (pair.compare, matrix, pair.baselines, many.complexity, pair.demo, pair.estimate, many.card, tools.env):
+for command in (
+    pair.compare,
+    matrix,
+    pair.baselines,
+    many.complexity,
+    many.nearest,
+    pair.demo,
+    pair.estimate,
+    many.card,
+    tools.env,
+):
     app.command()(command)
+app.command("map")(many.map_models)
 app.command(context_settings={"allow_interspersed_args": False})(tools.study)
 app.add_typer(results, name="results")
 

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,6 +35,7 @@ from hf_infodist.cli.terminal import (
     interactive,
     say,
     show,
+    speaks,
 )
 from hf_infodist.errors import ResourceError
 
@@ -72,6 +74,7 @@ def compare(
         bool,
         typer.Option("--complexities", help="code both from fresh networks too: the share of it that is left"),
     ] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw both curves there, as PNG and SVG")] = None,
     as_json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
@@ -102,6 +105,10 @@ def compare(
     if with_complexities:
         found, line = _against_nothing(result, (a, b), images, source, k, seed)
         fields, text = fields | {"complexities": found}, f"{text}\n{line}"
+    if plot and speaks():
+        from hf_infodist.plots import draw_curves, save
+
+        say(f"wrote {' and '.join(map(str, save(draw_curves(result), plot)))}")
     show(fields, text, as_json, output)
 
 

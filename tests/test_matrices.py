@@ -1,0 +1,163 @@
+"""Parts of a matrix join to the whole, what is of another kind is refused, and the command line draws and asks."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_infodist.cli import main
+from hf_infodist.errors import NotFoundError, UnfitError
+from hf_infodist.matrices import Neighbours, merge, read_matrix
+from hf_infodist.pairwise import PairwiseMatrix
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.result import ModelRecord
+
+NAMES = ("demo:cnn", "demo:vit", "acme/a", "acme/b@main", "timm:resnet18.a1_in1k", "timm:resnet50.a1_in1k")
+IMAGES = {"id": "digits", "k": 64, "seed": 0, "fingerprint": "f"}
+
+
+def whole():
+    records = tuple(ModelRecord(name, "timm", None, 10, name, {}) for name in NAMES)
+    nats = np.random.default_rng(0).uniform(10, 99, (6, 6))
+    np.fill_diagonal(nats, 0)
+    return PairwiseMatrix(records, nats, np.full((6, 6), 1.0), "infodist", IMAGES, PROTOCOLS["probe"])
+
+
+def part(matrix, rows):
+    here = np.ix_(rows, rows)
+    models = tuple(matrix.models[i] for i in rows)
+    return replace(matrix, models=models, nats=matrix.nats[here], stderr_nats=matrix.stderr_nats[here])
+
+
+def without(matrix, *pairs):
+    nats, errors = matrix.nats.copy(), matrix.stderr_nats.copy()
+    for pair in pairs:
+        nats[pair] = errors[pair] = math.nan
+    return replace(matrix, nats=nats, stderr_nats=errors, errors={pair: "out of memory" for pair in pairs})
+
+
+def run(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+def test_complementary_parts_join_to_the_whole():
+    full = whole()
+    joined = merge([without(full, (0, 1), (4, 2)), without(full, (3, 5))])
+    np.testing.assert_array_equal(joined.nats, full.nats)
+    np.testing.assert_array_equal(joined.stderr_nats, full.stderr_nats)
+    assert joined.models == full.models and joined.complete and not joined.errors
+    assert merge([full, without(full, (0, 1))]).complete and merge([full]).complete
+
+
+def test_models_of_all_parts_are_kept_and_pairs_of_none_are_missing():
+    full, twin = whole(), (1, 2)
+    joined = merge([part(full, [0, 1, 2]), replace(part(full, [5, 4, 2]), twins=(twin,), errors={(0, 1): "failed"})])
+    assert [model.id for model in joined.models] == [NAMES[i] for i in (0, 1, 2, 5, 4)]
+    assert joined.nats[3, 4] == full.nats[5, 4] and joined.nats[4, 2] == full.nats[4, 2]
+    assert np.isnan(joined.nats[0, 3]) and np.isnan(joined.nats).sum() == 8
+    assert joined.twins == ((2, 4),)
+    assert not joined.errors  # what failed for one was computed by another
+
+
+def test_a_failure_is_kept_in_its_new_place_while_nobody_has_the_number():
+    full = whole()
+    joined = merge([part(full, [0, 1]), without(part(full, [2, 1]), (0, 1))])
+    assert joined.errors == {(2, 1): "out of memory"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("images", {"images": IMAGES | {"fingerprint": "g"}}),
+        ("protocol", {"protocol": PROTOCOLS["quick"]}),
+        ("measure", {"measure": "output/KL", "protocol": None}),
+    ],
+)
+def test_matrices_of_another_kind_are_refused(name, change):
+    with pytest.raises(UnfitError, match=f"differ in their {name}"):
+        merge([whole(), replace(whole(), **change)])
+
+
+def test_the_same_images_under_another_name_are_the_same_images():
+    assert merge([whole(), replace(whole(), images=IMAGES | {"id": "./digits.parquet"})]).complete
+
+
+def test_matrices_that_disagree_are_refused():
+    other = replace(whole(), nats=whole().nats * (1 + 1e-3 * (np.arange(6) == 2)))
+    with pytest.raises(UnfitError, match="different numbers"):
+        merge([whole(), other])
+
+
+def test_neighbours_are_sorted_by_the_larger_direction():
+    matrix = whole()
+    found = Neighbours.of(matrix, "acme/a")
+    assert [one.distance for one in found.neighbours] == sorted(np.delete(matrix.distances[2], 2))
+    first = found.neighbours[0]
+    j = NAMES.index(first.id)
+    assert (first.from_model, first.to_model) == (matrix.nats[j, 2], matrix.nats[2, j])
+    assert len(Neighbours.of(matrix, "acme/a", 2).neighbours) == 2
+    assert len(Neighbours.of(without(matrix, (2, 0)), "acme/a").neighbours) == 4
+    with pytest.raises(NotFoundError, match="no model 'acme/aa'") as error:
+        Neighbours.of(matrix, "acme/aa")
+    assert "infodist nearest acme/a " in error.value.fix
+
+
+def test_a_file_that_is_no_matrix_is_refused(tmp_path):
+    with pytest.raises(NotFoundError, match="is missing"):
+        read_matrix(tmp_path / "none.json")
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "odd.json").write_text(text)
+        with pytest.raises(UnfitError):
+            read_matrix(tmp_path / "odd.json")
+
+
+def test_the_command_draws_a_matrix_and_says_how_far_to_trust_it(capsys, tmp_path):
+    full = whole()
+    for name, matrix in (("a", without(full, (0, 1))), ("b", without(full, (1, 0)))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(matrix.to_dict()))
+    code, out, _ = run(capsys, "map", tmp_path / "a.json", tmp_path / "b.json", "-o", tmp_path / "out", "--json")
+    fields = json.loads(out)
+    assert code == 0 and fields == json.loads((tmp_path / "out" / "geometry.json").read_text())
+    assert fields["models"] == list(NAMES) and fields["triangles"]["triples"] == 20
+    assert len(fields["map_2d"]["points"]) == 6 and sorted(fields["tree"]["order"]) == list(range(6))
+    for name in ("matrix", "tree", "map2d", "map3d"):
+        with Image.open(tmp_path / "out" / f"{name}.png") as picture:
+            picture.verify()
+        assert (tmp_path / "out" / f"{name}.svg").stat().st_size > 1000
+    code, _, err = run(capsys, "map", tmp_path / "a.json", "-o", tmp_path / "none")
+    assert code == 4 and "1 of 15 distances are missing" in err and "infodist matrix" in err
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_command_asks_a_matrix_for_neighbours(capsys, tmp_path):
+    (tmp_path / "matrix.json").write_text(json.dumps(whole().to_dict()))
+    code, out, _ = run(capsys, "nearest", "demo:vit", "--matrix", tmp_path / "matrix.json", "-n", 2)
+    expected = Neighbours.of(whole(), "demo:vit", 2)
+    assert (
+        code == 0
+        and out == f"{expected}\n"
+        and [line.split()[0] for line in out.splitlines()[2:]] == [one.id for one in expected.neighbours]
+    )
+    for words in (["demo:vit"], ["demo:vit", "demo:cnn", "--matrix", "m.json"]):
+        code, _, err = run(capsys, "nearest", *words)
+        assert code == 2 and len(err.splitlines()) == 3 and "among what" in err
+
+
+def test_the_command_compares_with_the_models_it_is_given(capsys, tmp_path):
+    words = ["-i", "digits", "-k", "40", "-p", "probe", "--json"]
+    code, out, _ = run(capsys, "nearest", "demo:cnn", "demo:vit", "random:demo:cnn", *words)
+    found = json.loads(out)["nearest"]
+    assert code == 0 and [one["id"] for one in found] == ["demo:vit", "random:demo:cnn"]
+    code, out, err = run(capsys, "compare", "demo:cnn", "demo:vit", *words, "--plot", tmp_path / "curves.png")
+    result = json.loads(out)
+    assert found[0]["distance"] == result["distance"]["nats"]
+    assert (found[0]["from_model"], found[0]["to_model"]) == tuple(
+        result[f"{d}"]["nats"] for d in ("b_given_a", "a_given_b")
+    )
+    assert {path.name for path in tmp_path.glob("curves.*")} == {"curves.png", "curves.svg"} and "curves.svg" in err
