@@ -1,6 +1,7 @@
 """All pairs of some networks, by the information distance and by every baseline, and what families they fall into."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,19 +12,18 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from hf_infodist.baselines import baselines
+from hf_infodist.baselines.measures import MEASURES
 from hf_infodist.geometry import Geometry, triplet_accuracy
 from hf_infodist.images import Images, load_images
 from hf_infodist.models import Classifier
-from hf_infodist.pair import DIRECTIONS, Pair, code_pair, prepare_pair
-from hf_infodist.pairwise import INFODIST, PairwiseMatrix
+from hf_infodist.pairwise import INFODIST, PairwiseMatrix, pairwise_distances
 from hf_infodist.plots import draw_all
 from hf_infodist.protocol import CodingProtocol
-from hf_infodist.result import ModelRecord
 from hf_infodist.training import make_accelerator
 
+_BASELINES = [f"{one.space}/{one.name}" for one in MEASURES if one.space != "parameter" and one.name != "KL(B‖A)"]
+_LOG = logging.getLogger(__name__)
 Relation = Callable[[int, int], bool]
 
 
@@ -32,57 +32,17 @@ def sample(name: str, pictures: np.ndarray, k: int) -> Images:
     return replace(load_images([Image.fromarray(picture).convert("RGB") for picture in pictures], k=k), id=name)
 
 
-def all_pairs(
-    models: Sequence[Classifier], images: Images, protocol: CodingProtocol, work: Path
-) -> dict[str, PairwiseMatrix]:
-    """Measure each model against each; pairs that the work folder has are not measured again.
+def all_pairs(models: Sequence[Classifier], images: Images, protocol: CodingProtocol) -> dict[str, PairwiseMatrix]:
+    """Measure each model against each, by the information distance first and by every baseline that says something.
 
-    Args:
-        models: Which.
-        images: Sample.
-        protocol: Of the information distance.
-        work: Folder that keeps one line per pair.
-
-    Returns:
-        A matrix per measure, that of the information distance first. A baseline has NaN where it does not apply.
+    Codelengths that the store has are taken from there.
     """
-    file, n = work / "pairs.jsonl", len(models)
-    known = {row["key"]: row for row in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
-    rows = {}
-    pairs = [(i, j) for i in range(n) for j in range(i)]
-    for i, j in tqdm(pairs, desc="pairs", disable=not sys.stderr.isatty()):
-        pair = prepare_pair(models[i], models[j], images)
-        key = pair.lesson("a_given_b", protocol, make_accelerator().device).key  # of all that decides the numbers
-        if key not in known:
-            known[key] = {"key": key, **_measure(pair, protocol)}
-            with file.open("a") as lines:
-                lines.write(json.dumps(known[key]) + "\n")
-        rows[i, j] = known[key]
-    names = dict.fromkeys(name for row in rows.values() for name in row["values"])
-    records = tuple(ModelRecord.of(model) for model in models)
-
-    def matrix(name: str) -> PairwiseMatrix:
-        values, errors = np.zeros((n, n)), np.zeros((n, n))
-        for (i, j), row in rows.items():
-            (values[i, j], errors[i, j]), (values[j, i], errors[j, i]) = row["values"].get(name, [[np.nan] * 2] * 2)
-        described = protocol if name == INFODIST else None
-        return PairwiseMatrix(records, values, errors, name, images.to_dict(), described)
-
-    return {name: matrix(name) for name in names}
-
-
-def _measure(pair: Pair, protocol: CodingProtocol) -> dict[str, Any]:
-    """Return value and standard error in both directions, by measure: first of A given B."""
-    codes = code_pair(pair, DIRECTIONS, protocol, accelerator=make_accelerator())
-    values: dict[str, Any] = {INFODIST: [[code.nats, code.stderr_nats] for code in codes]}
-    for row in baselines(pair):
-        if row.value is not None:
-            distance = 1 - row.value if row.larger_is_more_similar else row.value
-            values[f"{row.space}/{row.name}"] = [[distance, np.nan]] * 2
-    forth, back = (values.pop(f"output/{name}", None) for name in ("KL(A‖B)", "KL(B‖A)"))
-    if forth and back:
-        values["output/KL"] = [forth[0], back[0]]
-    return {"models": [pair.a.id, pair.b.id], "values": values}
+    matrices = {}
+    for measure in (INFODIST, *_BASELINES):
+        _LOG.info("measuring all pairs by %s", measure)
+        matrices[measure] = pairwise_distances(models, images, protocol=protocol, measure=measure)
+    off_diagonal = ~np.eye(len(models), dtype=bool)
+    return {name: matrix for name, matrix in matrices.items() if np.isfinite(matrix.distances[off_diagonal]).any()}
 
 
 def triplets(

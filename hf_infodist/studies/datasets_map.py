@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train what is missing, measure what is missing, and show how datasets lie."""
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser("infodist study datasets_map", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps checkpoints and pairs")
+    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the checkpoints")
     parser.add_argument("-k", type=int, default=400, help="images of every pair")
     parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="probe")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="NAME")
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     with one_thread("cpu"):
         models = [_trained(one, tasks[one.task], args.work, args.steps) for one in zoo]
         images = _matrix.sample("mixture of all datasets", mixture(tasks, args.k), args.k)
-        matrices = _matrix.all_pairs(models, images, PROTOCOLS[args.protocol], args.work)
+        matrices = _matrix.all_pairs(models, images, PROTOCOLS[args.protocol])
         accuracies = {
             one.name: held_out_accuracy(model, tasks[one.task].first(HELD_OUT))
             for one, model in zip(zoo, models, strict=True)

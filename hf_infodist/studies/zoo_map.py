@@ -5,7 +5,7 @@
 Thirteen checkpoints: a ResNet, a VGG with BatchNorm and a vision transformer, each trained on all ten classes, on the
 five tops, and on the five others; of all classes also a VGG without BatchNorm, another seed of the ResNet, a deeper
 and a wider one. Each is measured against each on test images, by the information distance and by every baseline.
-Checkpoints and pairs are kept in the work folder, so that a rerun computes only what is missing.
+Checkpoints are kept in the work folder and codelengths in the store, so a rerun computes what is missing.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train what is missing, measure what is missing, and show how often families lie together."""
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser("infodist study zoo_map", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps checkpoints and pairs")
+    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the checkpoints")
     parser.add_argument("-k", type=int, default=500, help="images of every pair")
     parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="probe")
     parser.add_argument("--train", type=int, default=24_000, help="images of all classes to train on")
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     with one_thread("cpu"):
         models = [trained(one, train.only(CLASSES[one.task]), args.work, epochs=args.epochs) for one in zoo]
         images = _matrix.sample("Fashion-MNIST test", test.images, args.k)
-        matrices = _matrix.all_pairs(models, images, PROTOCOLS[args.protocol], args.work)
+        matrices = _matrix.all_pairs(models, images, PROTOCOLS[args.protocol])
         accuracies = {
             one.name: held_out_accuracy(model, test.only(CLASSES[one.task]))
             for one, model in zip(zoo, models, strict=True)
