@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from hf_infodist.codelength import Codelength
     from hf_infodist.distance import Execution, codelength, complexity, information_distance, information_transfer
     from hf_infodist.errors import InfodistError
+    from hf_infodist.geometry import Geometry, isomap
     from hf_infodist.images import Images, load_images
     from hf_infodist.models import Classifier, load_classifier
     from hf_infodist.pairwise import PairwiseMatrix, pairwise_distances
@@ -19,6 +20,7 @@ _HOMES = {
     "Codelength": "codelength",
     "CodingProtocol": "protocol",
     "Execution": "distance",
+    "Geometry": "geometry",
     "Images": "images",
     "InfodistError": "errors",
     "InformationDistance": "result",
@@ -27,6 +29,7 @@ _HOMES = {
     "complexity": "distance",
     "information_distance": "distance",
     "information_transfer": "distance",
+    "isomap": "geometry",
     "load_classifier": "models",
     "load_images": "images",
     "pairwise_distances": "pairwise",
@@ -38,6 +41,7 @@ __all__ = [
     "Codelength",
     "CodingProtocol",
     "Execution",
+    "Geometry",
     "Images",
     "InfodistError",
     "InformationDistance",
@@ -46,6 +50,7 @@ __all__ = [
     "complexity",
     "information_distance",
     "information_transfer",
+    "isomap",
     "load_classifier",
     "load_images",
     "pairwise_distances",

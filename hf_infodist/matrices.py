@@ -156,9 +156,9 @@ class Neighbours:
         width = max(len(name) for name in ("nearest to ", *(one.id for one in self.neighbours)))
         sample = f"{self.matrix.images['k']} images of {self.matrix.images['id']}, seed {self.matrix.images['seed']}"
         protocol = f", protocol {self.matrix.protocol.name}" if self.matrix.protocol else ""
-        head = f"{'':<{width}}{'distance':>12}{'it given':>12}{'given it':>12}"
+        head = f"{'':<{width}}{'distance':>15}{'it given this':>15}{'this given it':>15}"
         rows = [
-            f"{one.id:<{width}}{one.distance:>12.5g}{one.from_model:>12.5g}{one.to_model:>12.5g}"
+            f"{one.id:<{width}}{one.distance:>15.5g}{one.from_model:>15.5g}{one.to_model:>15.5g}"
             for one in self.neighbours
         ]
         return "\n".join([f"nearest to {self.model}, {self.unit}, {sample}{protocol}", head, *rows])
