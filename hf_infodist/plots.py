@@ -212,7 +212,7 @@ def _stand_on_floor(axes: Any, points: Distances) -> None:
     axes.set_box_aspect(sides, zoom=0.95)
     for axis, side in zip((axes.xaxis, axes.yaxis, axes.zaxis), sides, strict=True):
         axis.set_major_locator(MaxNLocator(max(2, round(6 * side / sides.max()))))
-        axis.labelpad = 8
+        axis.labelpad = 12
     axes.tick_params(labelsize=_FONT - 1)
 
 
