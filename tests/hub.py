@@ -258,7 +258,9 @@ def _writing(app: FastAPI, hub: Hub) -> None:
         answer = {"url": f"{hub.url}/{'' if kind == 'models' else kind + '/'}{id}", "name": id}
         if (kind, id) in hub.repositories:
             return JSONResponse(answer, 409)
-        repository = hub.repositories[kind, id] = Repository(kind, id, bool(wish.get("private")))
+        repository = hub.repositories[kind, id] = Repository(
+            kind, id, wish.get("private") or wish.get("visibility") == "private"
+        )
         repository.commit({})
         return JSONResponse(answer)
 

@@ -1,0 +1,94 @@
+"""Wall time of a matrix with two workers against one, and peak memory against the number of images."""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hf_infodist.pair import Execution
+from hf_infodist.pairwise import pairwise_distances
+
+MODELS = ["demo:cnn", "demo:vit", "random:demo:cnn", "random:demo:vit"]
+
+
+def matrix_seconds(workers: int, k: int, protocol: str) -> float:
+    """Return the wall time of a matrix of four small models, from an empty store on."""
+    with tempfile.TemporaryDirectory() as home:
+        started = time.perf_counter()
+        execution = Execution(home=Path(home))
+        pairwise_distances(MODELS, "digits", k=k, protocol=protocol, workers=workers, execution=execution)
+        return time.perf_counter() - started
+
+
+def scaling(k: int, protocol: str, rounds: int) -> dict[str, Any]:
+    """Measure one and two workers in turns.
+
+    Args:
+        k: Images.
+        protocol: Name of a preset.
+        rounds: How often.
+    """
+    matrix_seconds(1, 16, "probe")  # imports the libraries
+    seconds = [(matrix_seconds(1, k, protocol), matrix_seconds(2, k, protocol)) for _ in range(rounds)]
+    one, two = (median(column) for column in zip(*seconds, strict=True))
+    ratio = median(both / alone for alone, both in seconds)
+    return {"k": k, "protocol": protocol, "one_worker_s": one, "two_workers_s": two, "ratio": ratio, "rounds": rounds}
+
+
+def code_and_measure(k: int) -> int:
+    """Code ``k`` random images of 8 × 8 pixels with ``probe``; return the peak memory of this process, in KiB."""
+    import datasets
+    import numpy as np
+
+    from hf_infodist.distance import codelength
+
+    def images() -> Any:
+        rng = np.random.default_rng(0)
+        for _ in range(k):
+            yield {"image": rng.integers(0, 256, (8, 8), dtype=np.uint8)}
+
+    with tempfile.TemporaryDirectory() as home:
+        features = datasets.Features({"image": datasets.Image()})
+        sample = datasets.Dataset.from_generator(images, features=features, cache_dir=f"{home}/images")
+        codelength("demo:cnn", "demo:vit", sample, k=k, protocol="probe", execution=Execution(home=Path(home)))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def memory(sizes: list[int]) -> dict[str, Any]:
+    """Measure the peak memory of each number of images in a process of its own."""
+    peaks = {}
+    for k in sizes:
+        code = f"from hf_infodist.studies.scaling import code_and_measure; print(code_and_measure({k}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        peaks[str(k)] = int(done.stdout.split()[-1]) / 1024
+    first, last = (peaks[str(k)] for k in (min(sizes), max(sizes)))
+    return {"peak_mib": peaks, "ratio": last / first}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser("infodist study scaling", description=__doc__)
+    parser.add_argument("-k", type=int, default=300)
+    parser.add_argument("-p", "--protocol", default="quick")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", type=int, nargs="*", default=[], help="peak memory at so many images")
+    args = parser.parse_args(argv)
+    figures: dict[str, Any] = {"cores": os.cpu_count()}
+    if args.rounds:
+        figures["workers"] = scaling(args.k, args.protocol, args.rounds)
+    if args.memory:
+        figures["memory"] = memory(args.memory)
+    json.dump(figures, sys.stdout, indent=2)
+
+
+if __name__ == "__main__":
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "scaling", *sys.argv[1:]])
