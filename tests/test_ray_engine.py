@@ -82,9 +82,10 @@ def cluster(hosts):
     started = []
     for host, role in roles.items():
         common = ["--temp-dir", folder / host, "--node-ip-address", HOSTS[host], "--num-cpus", "1", "--block"]
-        log = (folder / f"{host}.log").open("w")
-        started.append(hosts(host, RAY, "start", *role, *common, stdout=log, stderr=log))
-        wait_for("Ray runtime started", Path(log.name), started[-1])
+        log = folder / f"{host}.log"
+        with log.open("w") as file:
+            started.append(hosts(host, RAY, "start", *role, *common, stdout=file, stderr=file))
+        wait_for("Ray runtime started", log, started[-1])
     yield hosts
     for host in HOSTS:
         kill(host)
