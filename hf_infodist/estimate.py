@@ -80,6 +80,20 @@ def estimate_cost(
     """
     with one_thread(device):
         models = tuple(_model_cost(classifier, protocol.batch, device) for classifier in classifiers)
+    return total_cost(models, k, protocol, device)
+
+
+def total_cost(
+    models: tuple[ModelCost, ...], k: int, protocol: CodingProtocol, device: torch.device | str = "cpu"
+) -> Estimate:
+    """Add up what ``k`` images cost, from the cost of one in each model.
+
+    Args:
+        models: Cost of an image in each of the two.
+        k: Images to be coded.
+        protocol: Sets how many gradients each image takes.
+        device: Where the run will be.
+    """
     steps = protocol.gradient_images(k)
     fine_tuned = sum(learner.kind == "finetuned" for learner in protocol.learners)
     predicting = 1 if protocol.reduction and fine_tuned else fine_tuned  # for most of the time

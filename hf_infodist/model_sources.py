@@ -66,8 +66,12 @@ def locate(name: str, *, has_transform: bool) -> Source:
     return source
 
 
-def fetch_weights(source: Source) -> Source:
+def fetch_weights(source: Source, *, pickles: bool = True) -> Source:
     """Fetch weights that are not here yet, and make sure that they are whole and harmless.
+
+    Args:
+        source: From `locate`.
+        pickles: Whether weights that are not safetensors are read, if they hold nothing but tensors.
 
     Raises:
         NotFoundError: If they cannot be reached now.
@@ -76,15 +80,19 @@ def fetch_weights(source: Source) -> Source:
     if source.fresh:
         return source
     if source.folder is None:
+        if not pickles:
+            raise _only_pickles(source)
         _check_weights(source, _download(source))
         return source
     folder = source.folder
     if source.repo:
         with quiet(bars=True):
             folder = _snapshot(source.repo, source.revision, SAFE_WEIGHTS)
-            if not _weight_files(folder):
+            if pickles and not _weight_files(folder):
                 folder = _snapshot(source.repo, source.revision, PICKLED_WEIGHTS)
     files = _weight_files(folder)
+    if not pickles and not any(path.suffix == ".safetensors" for path in files):
+        raise _only_pickles(source)
     if not files:
         why = "There is no model.safetensors and no pytorch_model.bin; ONNX, TensorFlow and Flax files are not read."
         fix = f"Convert them, choose another repository, or use random:{source.id} for fresh weights."
@@ -92,6 +100,11 @@ def fetch_weights(source: Source) -> Source:
     for path in files:
         _check_weights(source, path)
     return replace(source, folder=folder)
+
+
+def _only_pickles(source: Source) -> UnfitError:
+    why = "Here only safetensors are read: other formats may hold code."
+    return UnfitError(f"{source.id!r} has no safetensors.", why, "Ask its author for them, or choose another model.")
 
 
 def check_classes(id: str, num_classes: int) -> None:

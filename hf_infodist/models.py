@@ -115,6 +115,7 @@ def load_classifier(
     transform: Callable[[Image.Image], Tensor] | None = None,
     labels: Sequence[str] | None = None,
     seed: int = 0,
+    pickles: bool = True,
 ) -> Classifier:
     """Load an image classifier.
 
@@ -124,6 +125,7 @@ def load_classifier(
         transform: RGB image → pixels `[3, H, W]`. Needed for plain modules; elsewhere instead of the model's own.
         labels: A name per class, instead of the model's own.
         seed: Seed of the fresh weights of `random:NAME`.
+        pickles: Whether weights that are not safetensors are read, if they hold nothing but tensors.
 
     Returns:
         The classifier. A `Classifier` is returned as it is; a module is copied.
@@ -142,7 +144,7 @@ def load_classifier(
     if isinstance(name, nn.Module):
         source, module = _recognise(name), copy.deepcopy(name).cpu()
     else:
-        source = fetch_weights(locate(name, has_transform=transform is not None))
+        source = fetch_weights(locate(name, has_transform=transform is not None), pickles=pickles)
         module = _build(source, seed)
     return _describe(source, module, transform, labels)
 
@@ -150,6 +152,17 @@ def load_classifier(
 def check_name(name: str) -> None:
     """Raise what `load_classifier` would raise about a name before it fetches any weights."""
     locate(name, has_transform=True)
+
+
+def count_parameters(name: str) -> int:
+    """Count the weights of a model from its configuration alone: nothing is fetched or allocated for them.
+
+    Args:
+        name: As in `load_classifier`.
+    """
+    source = locate(name, has_transform=True)
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in _build(replace(source, fresh=True), 0).parameters())
 
 
 # Building modules

@@ -1,0 +1,97 @@
+"""Anchors of the ruler that the page shows: how far are networks whose relation is known.
+
+`infodist study anchors [--data FOLDER] [-k 400] [--protocol quick] [--output hf_infodist/show/shipped/anchors.json]`
+
+On digits it trains what it needs in a minute or two: the embedded network's recipe with another seed (and so other
+training images), and the same with another task, even against odd. With ``--data`` (of ``tests/realdata.py``) it also
+measures ResNets trained on Fashion-MNIST: another seed, the other half of the classes.
+"""
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hf_infodist.demo.train import NAMES, SIZE, Recipe, digit_images, fit, save_timm, split, timm_transform, tiny_resnet
+from hf_infodist.distance import distance_of_pair, prepare_pair
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.result import package_versions
+
+RECIPE = Recipe(epochs=25, rate=5e-3, seed=1)
+PARITY = ("even", "odd")
+
+
+def digit_anchors(work: Path) -> list[tuple[str, str, str]]:
+    """Train the networks that are needed; return relation and both names."""
+    train_digits(work / "seed", NAMES, RECIPE)
+    train_digits(work / "parity", PARITY, RECIPE)
+    return [
+        ("same weights", "demo:cnn", "demo:cnn"),
+        ("other seed", "demo:cnn", str(work / "seed")),
+        ("other task", "demo:cnn", str(work / "parity")),
+        ("random network", "demo:cnn", "random:demo:cnn"),
+    ]
+
+
+def fashion_anchors(data: Path) -> list[tuple[str, str, str]]:
+    """Return relation and both names, of networks that `tests/realdata.py` trained."""
+    whole, half = data / "fashion-all-0", data / "fashion-a"
+    return [
+        ("same weights", str(whole), str(whole)),
+        ("other seed", str(whole), str(data / "fashion-all-1")),
+        ("other task", str(half), str(data / "fashion-b")),
+        ("random network", str(whole), f"random:{whole}"),
+    ]
+
+
+def train_digits(folder: Path, names: tuple[str, ...], recipe: Recipe) -> None:
+    """Train the embedded convolutional network on the digits modulo the number of names, and save it."""
+    torch.manual_seed(recipe.seed)
+    model, arguments = tiny_resnet(names, size=SIZE, channels=(8, 16, 32, 64))
+    images, labels = digit_images()
+    pixels = torch.stack([timm_transform(model)(image) for image in images])  # [1797, 3, 32, 32]
+    chosen, _ = split(len(images), recipe.seed)
+    fit(model, pixels[chosen], labels[chosen] % len(names), recipe)
+    save_timm(model, arguments, folder)
+
+
+def measure(pairs: list[tuple[str, str, str]], images: str, k: int, protocol: str) -> dict[str, Any]:
+    """Return bits an image of each relation, and under what they were measured."""
+    rows = []
+    for relation, a, b in pairs:
+        result = distance_of_pair(prepare_pair(a, b, images, k=k), PROTOCOLS[protocol])
+        bits, error = (nats / k / math.log(2) for nats in (result.nats, result.stderr_nats))
+        rows.append({"relation": relation, "bits_per_image": bits, "stderr_bits_per_image": error})
+        sys.stderr.write(f"{images} {relation}: {bits:.4f} ± {error:.4f} bits an image\n")
+    return {"images": Path(images).stem, "k": k, "protocol": protocol, "anchors": rows, "versions": package_versions()}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and print one JSON array."""
+    parser = argparse.ArgumentParser("infodist study anchors", description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder that tests/realdata.py has filled")
+    parser.add_argument("-k", type=int, default=400)
+    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="quick")
+    parser.add_argument("--output", type=Path, help="also write the figures to this file")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as work:
+        figures = [measure(digit_anchors(Path(work)), "digits", args.k, args.protocol)]
+    if args.data:
+        images = str(args.data / "fashion-test.parquet")
+        figures.append(measure(fashion_anchors(args.data), images, args.k, args.protocol))
+    text = json.dumps(figures, indent=1)
+    if args.output:
+        args.output.write_text(text + "\n")
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "anchors", *sys.argv[1:]])
