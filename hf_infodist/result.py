@@ -4,11 +4,13 @@ import math
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_infodist.codelength import Codelength
-from hf_infodist.models import Classifier
 from hf_infodist.protocol import CodingProtocol
+
+if TYPE_CHECKING:
+    from hf_infodist.models import Classifier
 
 SCHEMA = "infodist.result/1"
 _COLUMNS = ("nats", "bits", "per image", "first 256", "last ones", "unlearnt", "of all")
@@ -27,7 +29,7 @@ class ModelRecord:
     preprocessing: dict[str, Any]
 
     @classmethod
-    def of(cls, classifier: Classifier) -> "ModelRecord":
+    def of(cls, classifier: "Classifier") -> "ModelRecord":
         """Describe a classifier."""
         return cls(
             classifier.id,
