@@ -110,7 +110,7 @@ def _check_model(field: str, name: str, most_parameters: int, most_bytes: int) -
 
 
 def _check_files(name: str, most_bytes: int) -> None:
-    """Refuse a repository without safetensors, or with too large ones; if the Hub cannot be asked, the cache decides."""
+    """Refuse a repository without safetensors, or with too large ones; without the Hub the cache decides."""
     from huggingface_hub import HfApi
 
     repo, _, revision = name.partition("@")

@@ -5,12 +5,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hf_infodist.show.asked import Comparison
 
 SHIPPED = Path(__file__).parent / "shipped"
+ANCHORS = "anchors.json"  # of the ruler
 _SCHEMA = "infodist.page/1"
 
 
@@ -96,13 +98,17 @@ class Records:
         Path(name).replace(self.folder / f"{record.comparison.key}.json")
 
     def __iter__(self) -> Iterator[Record]:
-        paths = [*shipped_paths(), *sorted(self.folder.glob("*.json"))]
-        yield from filter(None, map(_read, paths))
+        yield from shipped()
+        yield from filter(None, map(_read, sorted(self.folder.glob("*.json"))))
 
 
-def shipped_paths() -> list[Path]:
-    """Return the files of the records that came with the page."""
-    return sorted(path for path in SHIPPED.glob("*.json") if len(path.stem) == 32)
+@cache
+def shipped() -> tuple[Record, ...]:
+    """Return the records that came with the page."""
+    paths = sorted(path for path in SHIPPED.glob("*.json") if path.name != ANCHORS)
+    return tuple(
+        sorted(filter(None, map(_read, paths)), key=lambda record: (record.comparison.a, record.comparison.b))
+    )
 
 
 def _read(path: Path) -> Record | None:

@@ -99,7 +99,9 @@ class Worker:
             if line == "":
                 self.close()
                 fix = "try smaller models, fewer images or the protocol probe"
-                yield Failed("this comparison could not go on", "its process ended; it may have run out of memory", fix)
+                yield Failed(
+                    "this comparison could not go on", "its process ended; it may have run out of memory", fix
+                )
                 return
             if line is not None and line.partition(" ")[0] == str(number):
                 event = from_line(line.partition(" ")[2])

@@ -17,7 +17,17 @@ from typing import Any
 
 import torch
 
-from hf_infodist.demo.train import NAMES, SIZE, Recipe, digit_images, fit, save_timm, split, timm_transform, tiny_resnet
+from hf_infodist.demo.train import (
+    NAMES,
+    SIZE,
+    Recipe,
+    digit_images,
+    fit,
+    save_timm,
+    split,
+    timm_transform,
+    tiny_resnet,
+)
 from hf_infodist.distance import distance_of_pair, prepare_pair
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.result import package_versions

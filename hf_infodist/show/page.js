@@ -1,0 +1,115 @@
+// Names to choose from while typing (an ARIA combobox), errors tied to their boxes, clicks into pictures, copying.
+const list = element.querySelector("ul");
+let box = null, chosen = -1, asked = 0, timer = null;
+
+const input = (id) => document.querySelector(`#${id} input, #${id} textarea`);
+const say = (field, text) => {  // as if it had been typed
+  const own = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value");
+  own.set.call(field, text);
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+};
+const close = () => {
+  list.hidden = true;
+  chosen = -1;
+  box?.setAttribute("aria-expanded", "false");
+  box?.removeAttribute("aria-activedescendant");
+};
+const take = (name) => {
+  const field = box;
+  say(field, name);
+  close();
+  field.dispatchEvent(new Event("blur"));
+};
+const mark = (index) => {
+  const options = [...list.querySelectorAll("[role=option]")];
+  if (!options.length) return;
+  chosen = (index + options.length) % options.length;
+  options.forEach((option, i) => option.setAttribute("aria-selected", i === chosen));
+  box.setAttribute("aria-activedescendant", options[chosen].id);
+  options[chosen].scrollIntoView({ block: "nearest" });
+};
+const show = (field, names, onHub) => {
+  list.replaceChildren(...names.map((name, i) => {
+    const option = document.createElement("li");
+    option.textContent = name;
+    option.id = `name-${i}`;
+    option.setAttribute("role", "option");
+    option.addEventListener("mousedown", (event) => { event.preventDefault(); take(name); });
+    return option;
+  }));
+  if (!onHub) {
+    const note = document.createElement("li");
+    note.className = "note";
+    note.textContent = "The Hub cannot be searched now; these are embedded or were compared before.";
+    list.append(note);
+  }
+  const place = field.getBoundingClientRect(), frame = list.offsetParent.getBoundingClientRect();
+  Object.assign(list.style, {
+    left: `${place.left - frame.left}px`, top: `${place.bottom - frame.top + 2}px`, width: `${place.width}px`,
+  });
+  list.hidden = !list.children.length;
+  field.setAttribute("aria-expanded", String(!list.hidden));
+};
+const search = (field) => {
+  clearTimeout(timer);
+  timer = setTimeout(async () => {
+    const turn = ++asked;
+    const [names, onHub] = await server.find_names(field.value);
+    if (turn === asked && document.activeElement === field) { box = field; chosen = -1; show(field, names, onHub); }
+  }, 180);
+};
+const keys = (event) => {
+  if (list.hidden && event.key === "ArrowDown") { box = event.target; search(event.target); event.preventDefault(); }
+  if (list.hidden) return;
+  if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    mark(chosen < 0 && event.key === "ArrowUp" ? -1 : chosen + (event.key === "ArrowDown" ? 1 : -1));
+    event.preventDefault();
+  } else if (event.key === "Enter" && chosen >= 0) {
+    event.preventDefault();
+    event.stopPropagation();
+    take(list.querySelectorAll("[role=option]")[chosen].textContent);
+  } else if (event.key === "Escape") close();
+};
+const dress = () => {
+  for (const id of ["a", "b"]) {
+    const field = input(id);
+    if (!field) continue;
+    const wrong = document.querySelector(`#${id}-message .wrong`);
+    field.setAttribute("aria-invalid", String(Boolean(wrong)));
+    if (field.dataset.dressed) continue;
+    field.dataset.dressed = "yes";
+    const named = { role: "combobox", "aria-autocomplete": "list", "aria-controls": "names", "aria-expanded": "false",
+      "aria-describedby": `${id}-message`, autocomplete: "off", spellcheck: "false", autocapitalize: "off" };
+    for (const [name, value] of Object.entries(named)) field.setAttribute(name, value);
+    field.addEventListener("input", (event) => { if (event.isTrusted) search(field); });
+    field.addEventListener("focus", () => { field.select(); });
+    field.addEventListener("blur", close);
+    field.addEventListener("keydown", keys, true);
+  }
+  for (const plot of document.querySelectorAll(".clickable .js-plotly-plot")) {
+    if (plot.dataset.dressed || !plot.on) continue;
+    plot.dataset.dressed = "yes";
+    plot.on("plotly_click", ({ points: [point] }) => {
+      const [a, b] = point.customdata;
+      say(input("picked"), JSON.stringify([a, b, point.data.meta]));
+    });
+  }
+};
+const copy = async (button) => {
+  let text = button.dataset.text;
+  if (button.dataset.kind === "link") text = location.origin + location.pathname + text;
+  const said = button.parentElement.querySelector(".copied");
+  try {
+    await navigator.clipboard.writeText(text);
+    said.textContent = `${button.dataset.kind} copied`;
+  } catch {  // no permission, or no secure connection: show it, selected
+    const field = document.createElement("textarea");
+    field.value = text;
+    field.setAttribute("aria-label", button.dataset.kind);
+    said.replaceChildren(field);
+    field.select();
+  }
+};
+document.addEventListener("click", (event) => { const b = event.target.closest?.("button.copy"); if (b) copy(b); });
+new MutationObserver(dress).observe(document.body, { childList: true, subtree: true });
+dress();

@@ -1,0 +1,25 @@
+"""Computes the records that come with the page: `python -m hf_infodist.show.ship`, a few minutes on one core."""
+
+import itertools
+import logging
+
+from hf_infodist.show.asked import DEMO, Comparison, Limits
+from hf_infodist.show.compute import compare
+from hf_infodist.show.records import SHIPPED, Record, Records
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Compare every pair of the embedded models."""
+    records = Records(SHIPPED)
+    for a, b in itertools.combinations(DEMO, 2):
+        done = compare(Comparison(a, b), Limits(), lambda event: None)
+        record = Record.from_dict(done.record)
+        records.save(record)
+        logger.info("%s and %s: %.1f nats", a, b, record.result["distance"]["nats"])
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()
