@@ -119,7 +119,7 @@ def _figure(height: int) -> go.Figure:
     """Return an empty figure without a background: the page's shows, light or dark."""
     figure = go.Figure()
     clear = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
-    figure.update_layout(**clear, height=height, margin={"l": 60, "r": 20, "t": 40, "b": 50}, autosize=True)
+    figure.update_layout(**clear, height=height, margin={"l": 60, "r": 20, "t": 64, "b": 50}, autosize=True)
     figure.update_xaxes(gridcolor=_GREY, zerolinecolor=_GREY, fixedrange=True)
     figure.update_yaxes(gridcolor=_GREY, zerolinecolor=_GREY, fixedrange=True)
     return figure

@@ -19,10 +19,10 @@ from hf_infodist.show.search import Search
 
 HERE = Path(__file__).parent
 PROTOCOLS = {
-    "quick": "quick: a few learners, for laptops",
-    "probe": "probe: frozen features, seconds",
-    "standard": "standard: all learners, slow",
-    "single": "single: one learner, as a reference",
+    "quick": "quick (default)",
+    "probe": "probe (fastest)",
+    "standard": "standard (slow)",
+    "single": "single (reference)",
 }
 WAYS = {"a_given_b": "A given B", "b_given_a": "B given A"}
 Points = dict[str, list[tuple[int, float]]]
@@ -77,8 +77,10 @@ class Page:
             self.go = gr.Button("Compare", variant="primary", elem_id="go", min_width=140)
             self.halt = gr.Button("Stop", variant="stop", visible=False, elem_id="halt", min_width=140)
             self.swap = gr.Button("Swap A and B", elem_id="swap", min_width=140)
+        gr.Markdown("Examples, answered at once:", elem_id="examples-label")
         with gr.Row(elem_id="examples"):
-            self.examples = [(_example(record.comparison), record.comparison) for record in shipped()]
+            pairs = [record.comparison for record in shipped() if _is_example(record.comparison)]
+            self.examples = [(gr.Button(_title(pair), size="sm", min_width=150), pair) for pair in pairs]
         self.status = gr.HTML(elem_id="status")
         self.curves = gr.Plot(label="What each direction has cost so far", visible=False, elem_id="curves")
         self.result = gr.HTML(elem_id="result")
@@ -277,8 +279,13 @@ def picked(text: str) -> Comparison | None:
         return None
 
 
-def _example(pair: Comparison) -> gr.Button:
-    return gr.Button(f"{pair.a} ↔ {pair.b}", size="sm", min_width=150)
+def _is_example(pair: Comparison) -> bool:
+    """Leave out pairs that are there for the map alone: of unlike architectures with random weights."""
+    return "random:" not in pair.a + pair.b or pair.b == f"random:{pair.a}"
+
+
+def _title(pair: Comparison) -> str:
+    return f"{pair.a} ↔ {pair.b}"
 
 
 def _failed(error: Refusal) -> Failed:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -92,10 +91,9 @@ class Records:
     def save(self, record: Record) -> None:
         """Write a record: complete or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".new")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(record.to_dict(), file)
-        Path(name).replace(self.folder / f"{record.comparison.key}.json")
+        new = self.folder / f".{record.comparison.key}-{os.getpid()}"
+        new.write_text(json.dumps(record.to_dict()), encoding="utf-8")
+        new.replace(self.folder / f"{record.comparison.key}.json")
 
     def __iter__(self) -> Iterator[Record]:
         yield from shipped()

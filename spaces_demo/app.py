@@ -1,0 +1,18 @@
+"""The Space: the page of `infodist show`, with the limits of a public machine."""
+
+import gradio as gr
+
+from hf_infodist.outputs import infodist_home
+from hf_infodist.show import app
+from hf_infodist.show.asked import Limits
+
+LIMITS = Limits(disk_bytes=20_000_000_000)
+
+
+def build_demo() -> gr.Blocks:
+    """Build the page on this machine's store."""
+    return app.build_demo(infodist_home(), LIMITS)
+
+
+if __name__ == "__main__":
+    app.serve(build_demo())
