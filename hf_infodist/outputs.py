@@ -22,19 +22,13 @@ from torch import Tensor
 
 from hf_infodist.errors import ResourceError, UnfitError
 from hf_infodist.heads import logits_and_features
+from hf_infodist.home import infodist_home
 from hf_infodist.images import Images
 from hf_infodist.models import Classifier, Preprocessing
 from hf_infodist.processes import one_thread
 
 _DECODE_CHUNK = 64  # images decoded before any is written: bounds memory, keeps the threads busy
 _EXACT = 1e-5  # an 8-bit step is at least 1/255/std > 1e-3, so this tells round-off from a value between two steps
-
-
-def infodist_home() -> Path:
-    """Return the folder of everything kept between runs: ``INFODIST_HOME``, or ``infodist`` in the Hub's home."""
-    from huggingface_hub.constants import HF_HOME
-
-    return Path(os.environ.get("INFODIST_HOME") or Path(HF_HOME) / "infodist").expanduser()
 
 
 class Rows(Protocol):

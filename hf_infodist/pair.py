@@ -19,9 +19,10 @@ from torch import nn
 from hf_infodist.checkpoints import Checkpoints
 from hf_infodist.claims import Claim
 from hf_infodist.codelength import Codelength, mean_over_orders
+from hf_infodist.home import infodist_home
 from hf_infodist.images import DEFAULT_IMAGES, Images, load_images
 from hf_infodist.models import Classifier, check_name, load_classifier
-from hf_infodist.outputs import Outputs, compute_outputs, infodist_home
+from hf_infodist.outputs import Outputs, compute_outputs
 from hf_infodist.processes import ProcessTeam, spread
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.result import ModelRecord

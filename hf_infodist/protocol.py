@@ -188,6 +188,12 @@ PROTOCOLS: dict[str, CodingProtocol] = {
     )
 }
 
+CODING_VERSION = 1
+"""Raised whenever a change of the code changes the number that the same models, images and protocol get.
+
+It is part of every key of the store and of checkpoints: numbers of older code are then computed again.
+"""
+
 
 def resolve_protocol(
     protocol: "str | CodingProtocol", seed: int | None = None, orders: int | None = None

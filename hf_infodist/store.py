@@ -17,7 +17,7 @@ import numpy as np
 from hf_infodist.checkpoints import sync, write_durably
 from hf_infodist.codelength import Codelength
 from hf_infodist.errors import NotFoundError, UsageError
-from hf_infodist.outputs import infodist_home
+from hf_infodist.home import infodist_home
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.result import ModelRecord, package_versions
 

@@ -27,13 +27,7 @@ from hf_infodist.mixture import Mixture, kl_nats
 from hf_infodist.models import Classifier
 from hf_infodist.outputs import Outputs, outputs_key
 from hf_infodist.processes import ProcessTeam, one_thread
-from hf_infodist.protocol import CodingProtocol, LearnerSpec
-
-CODING_VERSION = 1
-"""Raised whenever a change of the code changes the number that the same models, images and protocol get.
-
-It is part of every key of the store and of checkpoints: numbers of older code are then computed again.
-"""
+from hf_infodist.protocol import CODING_VERSION, CodingProtocol, LearnerSpec
 
 
 def make_accelerator() -> Accelerator:

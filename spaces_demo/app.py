@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from hf_infodist.outputs import infodist_home
+from hf_infodist.home import infodist_home
 from hf_infodist.show import app
 from hf_infodist.show.asked import Limits
 

@@ -31,6 +31,7 @@ for command in (
     pair.demo,
     pair.estimate,
     many.card,
+    tools.show_page,
     tools.env,
 ):
     app.command()(command)

@@ -15,7 +15,7 @@ def env(as_json: JsonOption = False) -> None:
 
     import torch
 
-    from hf_infodist.outputs import infodist_home
+    from hf_infodist.home import infodist_home
     from hf_infodist.result import package_versions
 
     versions = package_versions()

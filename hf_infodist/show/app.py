@@ -10,7 +10,6 @@ from hf_infodist.show.asked import Limits, Refusal, asked
 from hf_infodist.show.desk import Desk
 from hf_infodist.show.events import Done, Failed, Stopped
 from hf_infodist.show.page import Page, visitor
-from hf_infodist.show.records import Records
 
 HERE = Path(__file__).parent
 
@@ -19,15 +18,15 @@ def build_demo(home: Path, limits: Limits | None = None) -> gr.Blocks:
     """Build the page and the API.
 
     Args:
-        home: Store folder: codelengths are read there, records of the page written.
+        home: Store folder.
         limits: What is given to a visitor.
     """
-    desk = Desk(limits or Limits(), Records(home / "pages"))
+    desk = Desk(limits or Limits(), home)
     with gr.Blocks(title="Information distance", analytics_enabled=False, fill_width=False) as demo:
-        Page(desk, home / "codelengths")
+        Page(desk)
         gr.api(_for_programs(desk), api_name="compare", concurrency_limit=None)
     demo.queue(max_size=400, api_open=True)
-    demo.desk = desk  # type: ignore[attr-defined]
+    demo.desk = desk
     return demo
 
 
@@ -38,7 +37,7 @@ def serve(demo: gr.Blocks, **options: Any) -> Any:
         demo: From `build_demo`.
         **options: Of `gr.Blocks.launch`.
     """
-    demo.desk.start()  # type: ignore[attr-defined]
+    demo.desk.start()
     font = ["system-ui", "sans-serif"]
     try:
         return demo.launch(
@@ -52,7 +51,7 @@ def serve(demo: gr.Blocks, **options: Any) -> Any:
             **options,
         )
     finally:
-        demo.desk.close()  # type: ignore[attr-defined]
+        demo.desk.close()
 
 
 def _for_programs(desk: Desk) -> Callable[..., Any]:

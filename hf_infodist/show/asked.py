@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from hf_infodist.errors import InfodistError, UsageError
-from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.protocol import CODING_VERSION, PROTOCOLS
 
 DEMO = ("demo:cnn", "demo:vit", "random:demo:cnn", "random:demo:vit")
 DATASETS = (
@@ -62,8 +62,9 @@ class Comparison:
 
     @property
     def key(self) -> str:
-        """Name of its record, 32 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
+        """Name of its record, 32 hexadecimal digits; another one where protocol or code make another number."""
+        decides = asdict(self) | {"protocol": PROTOCOLS[self.protocol].to_dict(), "coding": CODING_VERSION}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def query(self) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hf_infodist.baselines import baselines
-from hf_infodist.distance import Pair, distance_of_pair, prepare_pair
+from hf_infodist.distance import distance_of_pair
 from hf_infodist.errors import InfodistError, UnfitError
 from hf_infodist.estimate import Estimate, estimate_cost, total_cost
 from hf_infodist.images import load_images
 from hf_infodist.models import Classifier, count_parameters, load_classifier
+from hf_infodist.pair import Pair, prepare_pair, stored_directions
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, resolve_protocol
 from hf_infodist.result import InformationDistance
 from hf_infodist.show.asked import DEMO, OFFERED, Comparison, Limits, Refusal
@@ -50,13 +51,15 @@ def compare(comparison: Comparison, limits: Limits, tell: Tell) -> Done:
         tell: Receives events; may raise, which ends the run and keeps its checkpoint.
     """
     tell(Stage(f"fetching {comparison.a} and {comparison.b}"))
-    classifiers = [_load(field, getattr(comparison, field), limits) for field in ("a", "b")]
+    a, b = _load("a", comparison.a, limits), _load("b", comparison.b, limits)
     tell(Stage(f"running both models on {comparison.k} images of {comparison.images}"))
     images = load_images(comparison.images, k=comparison.k, seed=comparison.seed)
     accelerator = make_accelerator()
-    pair = prepare_pair(*classifiers, images, accelerator=accelerator)
+    pair = prepare_pair(a, b, images, accelerator=accelerator)
     protocol = resolve_protocol(comparison.protocol, comparison.seed)
-    result = distance_of_pair(pair, protocol, accelerator=accelerator, on_block=_Clock(comparison.k, protocol, tell))
+    ways = 2 - len(stored_directions(pair, protocol, accelerator=accelerator))
+    clock = _Clock(comparison.k, protocol, ways, tell)
+    result = distance_of_pair(pair, protocol, accelerator=accelerator, on_block=clock)
     tell(Stage("asking other measures"))
     return Done(_record(comparison, pair, result).to_dict())
 
@@ -69,8 +72,8 @@ def _record(comparison: Comparison, pair: Pair, result: InformationDistance) -> 
 class _Clock:
     """Tells blocks, with the time that is left: learning is taken to go on at the speed it has had."""
 
-    def __init__(self, k: int, protocol: CodingProtocol, tell: Tell):
-        self.protocol, self.tell = protocol, tell
+    def __init__(self, k: int, protocol: CodingProtocol, ways: int, tell: Tell):
+        self.protocol, self.ways, self.tell = protocol, ways, tell
         self.whole, self.before, self.direction = self._work(k), 0.0, ""
         self.started = time.monotonic()
 
@@ -81,7 +84,7 @@ class _Clock:
         if self.direction not in ("", direction):
             self.before = self.whole
         self.direction = direction
-        done = (self.before + self._work(images)) / (2 * self.whole)
+        done = (self.before + self._work(images)) / (self.ways * self.whole)
         left = (time.monotonic() - self.started) * (1 - done) / done
         self.tell(Block(direction, images, nats, left))
 

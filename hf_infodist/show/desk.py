@@ -1,11 +1,13 @@
 """Where questions come in: known answers at once, the others in line for the process that computes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from hf_infodist.errors import ResourceError
 from hf_infodist.show import gpu
 from hf_infodist.show.asked import Comparison, Limits, in_public
 from hf_infodist.show.events import Checked, Done, Event, Failed, Stopped, Waiting
+from hf_infodist.show.known import Known, known
 from hf_infodist.show.line import Line
 from hf_infodist.show.records import Record, Records
 from hf_infodist.show.workers import Worker
@@ -18,13 +20,13 @@ class Desk:
 
     Args:
         limits: What is given to a visitor.
-        records: What is known already.
+        home: Store folder: codelengths are read there, records of the page written.
     """
 
-    def __init__(self, limits: Limits, records: Records):
-        self.limits, self.records = limits, records
+    def __init__(self, limits: Limits, home: Path):
+        self.limits, self.store, self.records = limits, home / "codelengths", Records(home / "pages")
         self.line = Line(limits.waiting, limits.per_visitor)
-        self._computing, self._checking = Worker(limits), Worker(limits)
+        self._computing, self._checking = Worker(limits, home), Worker(limits, home)
         self._checked: dict[Comparison, Checked] = {}
 
     def start(self) -> None:
@@ -80,10 +82,14 @@ class Desk:
         finally:
             self.line.leave(place)
 
-    def _compute(self, comparison, stopped):  # type: ignore[no-untyped-def]
+    def _compute(self, comparison: Comparison, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
         if gpu.lent():
             return gpu.compare(comparison, self.limits, stopped)
         return self._computing.do("compare", comparison, stopped=stopped, seconds=self.limits.seconds)
+
+    def known(self) -> list[Known]:
+        """Return which distances are known, by what they may be compared with."""
+        return known(self.records, self.store)
 
     def stop(self, session: str) -> None:
         """End what a window has asked for; what there is so far stays in the window."""

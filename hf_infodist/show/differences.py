@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import log_softmax
 
-from hf_infodist.distance import Pair
 from hf_infodist.heads import match_labels
+from hf_infodist.pair import Pair
 from hf_infodist.show.records import Difference, Opinion
 
 _SIDE = 112  # pixels of a thumbnail

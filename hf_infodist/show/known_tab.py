@@ -1,13 +1,11 @@
 """The tab of known pairs: matrix, map and list of each group that may be compared."""
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from hf_infodist.show import figures, views
 from hf_infodist.show.desk import Desk
-from hf_infodist.show.known import known
 
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 AT_ONCE: dict[str, Any] = EVENT | {"queue": False}
@@ -17,12 +15,11 @@ class KnownTab:
     """The tab, inside `gr.Tabs`.
 
     Args:
-        desk: Has the records.
-        store: Folder of codelengths.
+        desk: Has what is known.
     """
 
-    def __init__(self, desk: Desk, store: Path):
-        self.desk, self.store = desk, store
+    def __init__(self, desk: Desk):
+        self.desk = desk
         with gr.Tab("Matrix and map", id="known") as tab:
             gr.Markdown("Pairs that were compared here. Click a cell, or a point and its nearest, to see that pair.")
             self.group = gr.Dropdown([], label="Images and protocol", elem_id="group")
@@ -35,13 +32,13 @@ class KnownTab:
 
     def groups(self, title: str | None) -> list[Any]:
         """Fill the tab."""
-        titles = [found.title for found in known(self.desk.records, self.store)]
+        titles = [found.title for found in self.desk.known()]
         chosen = title if title in titles else next(iter(titles), None)
         return [gr.Dropdown(titles, value=chosen), *self.draw(chosen)]
 
     def draw(self, title: str | None) -> list[Any]:
         """Draw a group."""
-        found = next((found for found in known(self.desk.records, self.store) if found.title == title), None)
+        found = next((found for found in self.desk.known() if found.title == title), None)
         if found is None:
             return [None, None, "<p>No pair has been compared yet.</p>"]
         return [figures.matrix(found), figures.chart(found), views.pairs(found.title, found.pairs())]

@@ -12,7 +12,6 @@ from hf_infodist.show import figures, views
 from hf_infodist.show.asked import DATASETS, OFFERED, Comparison, Limits, Refusal, asked, asked_in_link, in_public
 from hf_infodist.show.desk import Desk
 from hf_infodist.show.events import Block, Done, Failed, Stage, Stopped, Waiting
-from hf_infodist.show.known import known
 from hf_infodist.show.known_tab import AT_ONCE, EVENT, KnownTab
 from hf_infodist.show.records import Record, shipped
 from hf_infodist.show.search import Search
@@ -33,19 +32,18 @@ class Page:
 
     Args:
         desk: Answers questions.
-        store: Folder of codelengths.
     """
 
-    def __init__(self, desk: Desk, store: Path):
-        self.desk, self.store = desk, store
-        self.search = Search(lambda: [name for found in known(desk.records, store) for name in found.models])
+    def __init__(self, desk: Desk):
+        self.desk = desk
+        self.search = Search(lambda: [name for found in desk.known() for name in found.models])
         gr.Markdown("# Information distance\nHow much information turns one image classifier into another?")
         self.picked = gr.Textbox(visible="hidden", elem_id="picked")
         self.link = gr.Textbox(visible="hidden", elem_id="link")
         with gr.Tabs() as self.tabs:
             with gr.Tab("Compare", id="compare"):
                 self._compare_tab()
-            KnownTab(desk, store)
+            KnownTab(desk)
             with gr.Tab("About", id="about"):
                 gr.Markdown(_about(desk.limits))
         gr.HTML(
@@ -98,8 +96,8 @@ class Page:
         last: dict[str, Any] = {"trigger_mode": "always_last"}
         for box in (self.a, self.b):
             box.blur(self.check, asked_for, checked, **EVENT, **last)
-        for box in (self.images, self.k, self.protocol, self.seed):
-            box.change(self.check, asked_for, checked, **EVENT, **last)
+        for setting in (self.images, self.k, self.protocol, self.seed):
+            setting.change(self.check, asked_for, checked, **EVENT, **last)
         gr.on([self.go.click, self.a.submit, self.b.submit], self.compare, asked_for, answer, **EVENT)
         self.halt.click(self.stop, **AT_ONCE)
         self.swap.click(lambda a, b: (b, a), [self.a, self.b], [self.a, self.b], **AT_ONCE).then(
@@ -186,7 +184,7 @@ class Page:
             async for shown in self.compare(request, *values):
                 yield shown
         elif pair:
-            matrices = known(self.desk.records, self.store)
+            matrices = self.desk.known()
             stored = next((found for found in matrices if found.has(pair)), None)
             yield self._idle() | {
                 self.result: views.stored(stored, pair) if stored else "",
@@ -251,7 +249,7 @@ class Page:
     def _done(self, record: Record) -> dict[Any, Any]:
         c = record.comparison
         points = {way: [(n, nats) for n, nats in record.result[way]["curve"]] for way in ("a_given_b", "b_given_a")}
-        found = next((found for found in known(self.desk.records, self.store) if found.has(c)), None)
+        found = next((found for found in self.desk.known() if found.has(c)), None)
         chart = figures.chart(found, (c.a, c.b)) if found else None
         return self._idle() | {
             self.a_message: "",

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from hf_infodist.outputs import infodist_home
+from hf_infodist.home import infodist_home
 
 
 def make_room(most_bytes: int, home: Path | None = None) -> None:

@@ -58,8 +58,8 @@ def ruler(images: str, k: int, protocol: str) -> Ruler:
     fields = sets.get(images, sets["fashion-test"])
     name = {"digits": "digits", "fashion-test": "Fashion-MNIST"}[fields["images"]]
     anchors = sorted((Anchor(a["relation"], a["bits_per_image"]) for a in fields["anchors"]), key=_bits)
-    same = (images, k, protocol) == (fields["images"], fields["k"], fields["protocol"])
-    return Ruler(tuple(anchors), f"{fields['k']} images of {name}, {fields['protocol']}", same)
+    same = (images, k, protocol) == (fields["images"], fields["k"], fields["protocol"]["name"])
+    return Ruler(tuple(anchors), f"{fields['k']} images of {name}, {fields['protocol']['name']}", same)
 
 
 def _bits(anchor: Anchor) -> float:

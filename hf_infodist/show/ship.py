@@ -5,13 +5,15 @@ import logging
 
 from hf_infodist.show.asked import DEMO, Comparison, Limits
 from hf_infodist.show.compute import compare
-from hf_infodist.show.records import SHIPPED, Record, Records
+from hf_infodist.show.records import SHIPPED, Record, Records, shipped_paths
 
 logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Compare every pair of the embedded models."""
+    """Compare every pair of the embedded models, and leave out what came before."""
+    for path in shipped_paths():
+        path.unlink()
     records = Records(SHIPPED)
     for a, b in itertools.combinations(DEMO, 2):
         done = compare(Comparison(a, b), Limits(), lambda event: None)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from hf_infodist.show.asked import Comparison, Limits
 from hf_infodist.show.events import Checked, Done, Event, Failed, Stopped, from_line
@@ -24,10 +25,11 @@ class Worker:
 
     Args:
         limits: What is given to a job.
+        home: Store folder.
     """
 
-    def __init__(self, limits: Limits):
-        self.limits = limits
+    def __init__(self, limits: Limits, home: Path):
+        self.limits, self.home = limits, home
         self._numbers = itertools.count()
         self._busy = asyncio.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="infodist-", ignore_cleanup_errors=True)
@@ -43,7 +45,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=self._folder.name,
-                env=_environment(),
+                env=_environment(self.home),
             )
             self._line = None
             self._send(asdict(self.limits))
@@ -127,6 +129,6 @@ class Worker:
             self._process.stdin.flush()
 
 
-def _environment() -> dict[str, str]:
-    """Return this process's environment; computing is on one thread, and only the page is served to the network."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+def _environment(home: Path) -> dict[str, str]:
+    """Return this process's environment, for computing on one thread."""
+    return os.environ | {"INFODIST_HOME": str(home.absolute()), "OMP_NUM_THREADS": "1"}

@@ -28,7 +28,8 @@ from hf_infodist.demo.train import (
     timm_transform,
     tiny_resnet,
 )
-from hf_infodist.distance import distance_of_pair, prepare_pair
+from hf_infodist.distance import distance_of_pair
+from hf_infodist.pair import prepare_pair
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.result import package_versions
 
@@ -78,7 +79,8 @@ def measure(pairs: list[tuple[str, str, str]], images: str, k: int, protocol: st
         bits, error = (nats / k / math.log(2) for nats in (result.nats, result.stderr_nats))
         rows.append({"relation": relation, "bits_per_image": bits, "stderr_bits_per_image": error})
         sys.stderr.write(f"{images} {relation}: {bits:.4f} ± {error:.4f} bits an image\n")
-    return {"images": Path(images).stem, "k": k, "protocol": protocol, "anchors": rows, "versions": package_versions()}
+    settings = PROTOCOLS[protocol].to_dict()
+    return {"images": Path(images).stem, "k": k, "protocol": settings, "anchors": rows, "versions": package_versions()}
 
 
 def main(argv: list[str] | None = None) -> None:
