@@ -31,11 +31,11 @@ for command in (
     pair.demo,
     pair.estimate,
     many.card,
-    tools.show_page,
     tools.env,
 ):
     app.command()(command)
 app.command("map")(many.map_models)
+app.command("show")(tools.show_page)
 app.command(context_settings={"allow_interspersed_args": False})(tools.study)
 app.add_typer(results, name="results")
 

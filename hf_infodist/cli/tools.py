@@ -1,12 +1,14 @@
 """Commands about this installation."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hf_infodist.cli.options import JsonOption
-from hf_infodist.cli.terminal import show
+from hf_infodist.cli.terminal import say, show
+from hf_infodist.errors import NotFoundError
 
 
 def env(as_json: JsonOption = False) -> None:
@@ -28,6 +30,28 @@ def env(as_json: JsonOption = False) -> None:
     }
     lines = [f"{name:<16}{value}" for name, value in (versions | facts).items()]
     show({"versions": versions} | facts, "\n".join(lines), as_json)
+
+
+def show_page(
+    home: Annotated[Path | None, typer.Option("--store", help="folder of results [default: the user's]")] = None,
+    host: Annotated[str, typer.Option("--host", help="0.0.0.0 to be reached from other machines")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="where it listens")] = 7860,
+    most: Annotated[int, typer.Option("-k", help="most images of a comparison")] = 2000,
+    time_limit: Annotated[float, typer.Option("--time-limit", help="minutes of a run")] = 60.0,
+) -> None:
+    """Compare models in a browser: the page of the Space, on the results of this machine."""
+    from hf_infodist.home import infodist_home
+
+    try:
+        from hf_infodist.show import app
+    except ModuleNotFoundError as error:
+        why = f"the package {error.name} is not installed"
+        raise NotFoundError("the page cannot be shown", why, "pip install 'hf-infodist[show]'") from error
+    from hf_infodist.show.asked import Limits
+
+    demo = app.build_demo(home or infodist_home(), Limits(images=most, seconds=60 * time_limit))
+    say(f"the page is on http://{host}:{port}; Ctrl-C ends it")
+    app.serve(demo, server_name=host, server_port=port, quiet=True)
 
 
 def study(

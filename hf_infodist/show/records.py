@@ -103,10 +103,13 @@ class Records:
 @cache
 def shipped() -> tuple[Record, ...]:
     """Return the records that came with the page."""
-    paths = sorted(path for path in SHIPPED.glob("*.json") if path.name != ANCHORS)
-    return tuple(
-        sorted(filter(None, map(_read, paths)), key=lambda record: (record.comparison.a, record.comparison.b))
-    )
+    records = filter(None, map(_read, shipped_paths()))
+    return tuple(sorted(records, key=lambda record: (record.comparison.a, record.comparison.b)))
+
+
+def shipped_paths() -> list[Path]:
+    """Return their files."""
+    return [path for path in SHIPPED.glob("*.json") if path.name != ANCHORS]
 
 
 def _read(path: Path) -> Record | None:
