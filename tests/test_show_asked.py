@@ -142,11 +142,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
 
 def test_a_link_leads_back_to_its_comparison():
     for pair in (Comparison("demo:cnn", "demo:vit"), Comparison("a/b@v1", "c/d", "uoft-cs/cifar10", 64, "probe", 3)):
-        query = dict(
-            part.split("=")
-            for part in pair.query.replace("%3A", ":").replace("%2F", "/").replace("%40", "@").split("&")
-        )
-        assert asked_in_link(query, limits=LIMITS) == pair
+        assert asked_in_link(dict(parse_qsl(pair.query)), limits=LIMITS) == pair
 
 
 def test_a_page_without_a_question_asks_none_and_half_a_question_is_refused():

@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -30,8 +30,9 @@ def duration(comparison: Comparison, limits: Limits) -> int:
 
 async def compare(comparison: Comparison, limits: Limits, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
     """Yield what happens on the way to a result; once stopped, it is no longer listened to and the GPU goes back."""
-    events = _borrowing()(comparison, limits)
+    events: Iterator[Event] = iter(())
     try:
+        events = _borrowing()(comparison, limits)
         while (event := await asyncio.to_thread(next, events, None)) is not None:
             if stopped():
                 yield Stopped("you stopped it")
@@ -40,7 +41,8 @@ async def compare(comparison: Comparison, limits: Limits, stopped: Callable[[], 
     except Exception as error:  # no GPU is free, or the visitor's time on it is used up
         yield Failed("no GPU could be had", " ".join(str(error).split())[:200], "try again later")
     finally:
-        events.close()
+        if isinstance(events, Generator):
+            events.close()
 
 
 @cache
@@ -50,19 +52,36 @@ def _borrowing() -> Callable[[Comparison, Limits], Any]:
     return spaces.GPU(duration=duration)(_events)
 
 
+class _Stop(Exception):
+    """Nobody listens any more."""
+
+
 def _events(comparison: Comparison, limits: Limits) -> Iterator[Event]:
-    """Run a comparison in a thread, and yield what it tells."""
+    """Run a comparison in a thread, and yield what it tells; it ends at its next event if nobody listens."""
     from hf_infodist.show.compute import compare
 
     told: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+    unwanted = threading.Event()
+
+    def tell(event: Event) -> None:
+        if unwanted.is_set():
+            raise _Stop
+        told.put(event)
 
     def run() -> None:
         try:
-            told.put(compare(comparison, limits, told.put))
+            told.put(compare(comparison, limits, tell))
+        except _Stop:
+            pass
         except Exception as error:
             told.put(Failed(*in_public(error), error.field if isinstance(error, Refusal) else ""))
         told.put(None)
 
-    threading.Thread(target=run, daemon=True).start()
-    while (event := told.get()) is not None:
-        yield event
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while (event := told.get()) is not None:
+            yield event
+    finally:
+        unwanted.set()
+        thread.join()

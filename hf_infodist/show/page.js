@@ -43,12 +43,13 @@ const show = (field, names, onHub) => {
     note.textContent = "The Hub cannot be searched now; these are embedded or were compared before.";
     list.append(note);
   }
+  list.hidden = !list.children.length;
+  field.setAttribute("aria-expanded", String(!list.hidden));
+  if (list.hidden) return;
   const place = field.getBoundingClientRect(), frame = list.offsetParent.getBoundingClientRect();
   Object.assign(list.style, {
     left: `${place.left - frame.left}px`, top: `${place.bottom - frame.top + 2}px`, width: `${place.width}px`,
   });
-  list.hidden = !list.children.length;
-  field.setAttribute("aria-expanded", String(!list.hidden));
 };
 const search = (field) => {
   clearTimeout(timer);

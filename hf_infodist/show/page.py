@@ -80,8 +80,8 @@ class Page:
             pairs = [record.comparison for record in shipped() if _is_example(record.comparison)]
             self.examples = [(gr.Button(_title(pair), size="sm", min_width=150), pair) for pair in pairs]
         self.status = gr.HTML(elem_id="status")
-        self.curves = gr.Plot(label="What each direction has cost so far", visible=False, elem_id="curves")
         self.result = gr.HTML(elem_id="result")
+        self.curves = gr.Plot(label="What each direction has cost so far", visible=False, elem_id="curves")
         self.place = gr.Plot(
             label="Its place among known models", visible=False, elem_id="place", elem_classes="clickable"
         )

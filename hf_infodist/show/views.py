@@ -170,9 +170,9 @@ def _baselines(rows: list[dict[str, Any]]) -> str:
         f"<td class=left>{safe(row['reason'] or row['meaning'])}</td></tr>"
         for row in rows
     )
-    head = "".join(f"<th scope=col>{c}</th>" for c in ("measure", "of", "value", "", "meaning"))
+    head = "".join(f"<th scope=col>{c}</th>" for c in ("measure", "of", "value", ""))
     note = "↑ larger is more similar, 1 is the same; ↓ smaller is more similar, 0 is the same"
-    table = f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    table = f'<div class="wide"><table><tr>{head}<th scope=col class=left>meaning</th></tr>{body}</table></div>'
     return f'<details><summary>What other measures say</summary>{table}<p class="quiet">{note}</p></details>'
 
 

@@ -1,0 +1,294 @@
+"""The page in a real browser: Debian's Chromium, driven by playwright."""
+
+import contextlib
+import os
+import shutil
+import socket
+from collections import namedtuple
+from urllib.parse import quote
+
+import pytest
+from show_server import serving
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+PATIENCE = 180_000  # milliseconds: a machine may be slow or fully loaded
+
+Site = namedtuple("Site", "address store port")
+
+
+def skip_or_fail(reason):
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        skip_or_fail("playwright is not installed")
+    if CHROMIUM is None:
+        skip_or_fail("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    store, port = tmp_path_factory.mktemp("store"), free_port()
+    with serving(store, port) as address:
+        yield Site(address, store, port)
+
+
+@pytest.fixture
+def visit(browser, site):
+    """Open the page as a new visitor; at the end nothing may have gone wrong in the browser."""
+    wrong, hosts = [], set()
+    with contextlib.ExitStack() as stack:
+
+        def open_page(path="/", address=site.address, **options):
+            context = browser.new_context(viewport={"width": 1200, "height": 900}, **options)
+            stack.callback(context.close)
+            page = context.new_page()
+            page.set_default_timeout(PATIENCE)
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
+            page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+            page.goto(address + path)
+            page.locator("#cost p, #a-message p, #b-message p, #result section").first.wait_for()
+            return page
+
+        yield open_page
+    assert not wrong
+    assert all(host.startswith("127.0.0.1") or not host for host in hosts)  # it works without any other
+
+
+def box(page, id):
+    return page.locator(f"#{id} input, #{id} textarea").first
+
+
+def fill(page, id, value):
+    box(page, id).fill(str(value))
+    box(page, id).press("Tab")
+
+
+def fits(page):
+    """Whether nothing has to be scrolled sideways."""
+    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def shoot(page, name):
+    """Keep a picture of the page, where somebody wants to look at it."""
+    if folder := os.environ.get("INFODIST_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
+def test_a_first_visit_is_told_what_to_do_and_what_it_costs(visit):
+    page = visit()
+    assert page.title() == "Information distance"
+    assert box(page, "a").input_value() == "demo:cnn" and box(page, "b").input_value() == "demo:vit"
+    assert "measured before" in page.locator("#cost").inner_text()
+    fill(page, "k", 64)
+    page.locator("#cost", has_text="GFLOP").wait_for()
+    assert "about" in page.locator("#cost").inner_text()
+    shoot(page, "first")
+
+
+def test_an_example_is_answered_at_once_with_everything(visit):
+    page = visit()
+    page.get_by_role("button", name="demo:cnn ↔ demo:vit", exact=True).click()
+    result = page.locator("#result section")
+    result.wait_for()
+    text = result.inner_text()
+    for part in ("bits", "same weights", "other seed", "other task", "random network"):
+        assert part in text.replace("\n", " ")
+    for part in ("the distance", "converged", "differ most", "Copy as"):
+        assert part in text
+    assert result.locator("img").count() == 8
+    page.locator("#place .js-plotly-plot").wait_for()
+    page.get_by_text("What other measures say").click()
+    assert "linear CKA" in result.inner_text()
+    shoot(page, "example")
+    page.get_by_role("button", name="Python").click()
+    copied = result.locator(".copied")
+    page.wait_for_function("document.querySelector('.copied').innerHTML.length > 0")
+    assert "Python copied" in copied.inner_text() or "information_distance" in copied.locator("textarea").input_value()
+
+
+def test_comparing_moves_the_curve_and_its_link_survives_a_restart(visit, site, tmp_path):
+    page = visit()
+    fill(page, "k", 120)
+    page.locator("#go").click()
+    points = "document.querySelector('#curves .js-plotly-plot')?.data?.map(line => line.x.length) ?? [0, 0]"
+    page.wait_for_function(f"({points})[0] + ({points})[1] > 3")
+    before = page.evaluate(points)
+    shoot(page, "running")
+    page.wait_for_function(f"({points})[0] + ({points})[1] > {sum(before)}")
+    page.locator("#result section").wait_for()
+    answer = page.locator("#result .big").inner_text()
+    assert "k=120" in page.url and page.locator("#halt").is_hidden()
+    link = page.url.removeprefix(site.address)
+    with serving(site.store, free_port()) as restarted:
+        again = visit(link, restarted)
+        assert again.locator("#result .big").inner_text() == answer
+        assert box(again, "k").input_value() == "120"
+
+
+def test_stopping_keeps_what_there_is_marked_as_partial(visit):
+    page = visit("/?a=demo:cnn&b=random:demo:vit&k=1500&protocol=standard")
+    page.locator("#go").click()
+    page.locator("#status", has_text="nats so far").wait_for()
+    page.locator("#halt").click()
+    partial = page.locator("#result .partial")
+    partial.wait_for()
+    assert "Partial result" in partial.inner_text() and "of 1500" in partial.inner_text()
+    assert page.locator("#curves .js-plotly-plot").is_visible() and page.locator("#go").is_visible()
+    shoot(page, "partial")
+
+
+HOSTILE = {
+    "script": "<script>document.title='broken'</script>",
+    "image": "<img src=x onerror=\"document.title='broken'\">",
+    "template": "${document.title='broken'}",
+    "handlebars": "{{#each value}}<b>{{this}}</b>{{/each}}",
+    "path": "../../etc/passwd",
+}
+
+
+def test_errors_are_said_in_place_and_hostile_names_stay_text(visit):
+    page = visit()
+    for name in HOSTILE.values():
+        fill(page, "a", "demo:cnn")
+        page.wait_for_function("!document.querySelector('#a-message .wrong')")
+        fill(page, "a", name)
+        page.locator("#a-message .wrong").wait_for()
+        assert name[:20] in page.locator("#a-message").inner_text()
+        assert page.locator("#a-message").locator("script, img, b").count() == 0
+    assert box(page, "a").get_attribute("aria-invalid") == "true"
+    shoot(page, "error")
+    page.locator("#go").click()
+    fill(page, "a", "demo:cn")
+    page.locator("#a-message", has_text="did you mean demo:cnn").wait_for()
+    assert page.title() == "Information distance"
+    from_link = visit(f"/?a={quote(HOSTILE['script'])}&b=demo:vit")
+    from_link.locator("#a-message .wrong").wait_for()
+    assert from_link.title() == "Information distance"
+
+
+def test_everything_is_done_with_the_keyboard_alone(visit):
+    page = visit()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('#a') !== null"):
+            break
+    page.keyboard.type("random:demo:c")
+    page.locator("#names [role=option]").first.wait_for()
+    assert box(page, "a").get_attribute("aria-expanded") == "true"
+    shoot(page, "names")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert box(page, "a").input_value() == "random:demo:cnn"
+    page.keyboard.press("Tab")
+    page.keyboard.type("demo:cnn")
+    page.locator("#names [role=option]").first.wait_for()
+    page.keyboard.press("Escape")
+    assert page.locator("#names").is_hidden()
+    page.locator("#cost p").wait_for()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText === 'Swap A and B'"):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#a input, #a textarea').value === 'demo:cnn'")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    page.locator("#result section").wait_for()
+
+
+def test_every_control_has_a_name(visit):
+    page = visit("/?a=demo:cnn&b=demo:vit")
+    page.locator("#result section").wait_for()
+    nameless = """[...document.querySelectorAll('main button, main input, main textarea, main img')]
+        .filter(e => e.offsetParent && !(e.getAttribute('aria-label') || e.alt || e.innerText || e.title
+            || e.labels?.length || e.getAttribute('aria-labelledby'))).map(e => e.outerHTML.slice(0, 200))"""
+    assert page.evaluate(nameless) == []
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(visit):
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+    page = visit("/?a=demo:cnn&b=demo:vit", **{key: value for key, value in phone.items() if key != "viewport"})
+    page.set_viewport_size(phone["viewport"])
+    page.locator("#place .js-plotly-plot").wait_for()
+    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+    shoot(page, "phone")
+    page.get_by_role("tab", name="Matrix and map").click()
+    page.locator("#matrix .js-plotly-plot").wait_for()
+    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+    shoot(page, "phone-matrix")
+
+
+CONTRAST = """selector => {
+  const numbers = colour => { const c = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    c.fillStyle = colour; c.fillRect(0, 0, 1, 1); return [...c.getImageData(0, 0, 1, 1).data]; };
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const under = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+    if (numbers(c)[3] > 250) return numbers(c); } return [255, 255, 255, 255]; };
+  return Math.min(...[...document.querySelectorAll(selector)].filter(e => e.offsetParent).map(e => {
+    const back = under(e), front = numbers(getComputedStyle(e).color), a = front[3] / 255;
+    const [x, y] = [light(front.map((v, i) => a * v + (1 - a) * back[i])), light(back)];
+    return (Math.max(x, y) + .05) / (Math.min(x, y) + .05); }));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_in_dark_mode(visit, scheme):
+    page = visit("/?a=demo:cnn&b=demo:vit", color_scheme=scheme)
+    page.locator("#place .js-plotly-plot").wait_for()
+    dark = page.evaluate("document.body.classList.contains('dark')")
+    assert dark == (scheme == "dark")
+    for part in (
+        "#result p",
+        "#result td",
+        "#result figcaption",
+        "#result .mark span",
+        "#result .quiet",
+        "button.copy",
+    ):
+        assert page.evaluate(CONTRAST, part) >= 4.5, part
+    shoot(page, scheme)
+
+
+def test_a_click_in_the_matrix_loads_the_pair(visit):
+    page = visit()
+    page.get_by_role("tab", name="Matrix and map").click()
+    page.locator("#matrix .js-plotly-plot .heatmaplayer").wait_for()
+    page.locator("#map .js-plotly-plot .scatterlayer").wait_for()
+    page.wait_for_function("document.querySelector('#matrix .js-plotly-plot').dataset.dressed")
+    shoot(page, "matrix")
+    drag = page.locator("#matrix .nsewdrag").first
+    size = drag.bounding_box()
+    drag.click(position={"x": size["width"] * 0.9, "y": size["height"] * 0.1})  # first row, last column
+    page.locator("#result section").wait_for()
+    assert {box(page, "a").input_value(), box(page, "b").input_value()} == {"demo:cnn", "random:demo:vit"}
+    assert page.get_by_role("tab", name="Compare").get_attribute("aria-selected") == "true"

@@ -1,0 +1,191 @@
+"""What came with the page is of this version; what it shows of a record is text, numbers and nothing else."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.show import views
+from hf_infodist.show.asked import DEMO, Comparison
+from hf_infodist.show.events import Block, Checked, Done, Failed, Stage, Stopped, Waiting, from_line, to_line
+from hf_infodist.show.known import known
+from hf_infodist.show.records import ANCHORS, SHIPPED, Opinion, Record, Records, shipped
+from hf_infodist.show.room import make_room
+from hf_infodist.show.ruler import ruler
+
+REPAIR = "python -m hf_infodist.show.ship, and infodist study anchors"
+
+
+def test_every_pair_of_embedded_models_came_with_the_page():
+    pairs = {frozenset((record.comparison.a, record.comparison.b)) for record in shipped()}
+    assert pairs == {frozenset((a, b)) for a in DEMO for b in DEMO if a < b}
+
+
+def test_what_came_with_the_page_was_measured_by_the_protocols_of_today():
+    for record in shipped():
+        protocol = json.loads(json.dumps(PROTOCOLS[record.comparison.protocol].to_dict()))
+        assert record.result["protocol"] == protocol, REPAIR
+        assert (SHIPPED / f"{record.comparison.key}.json").is_file(), REPAIR
+    for anchors in json.loads((SHIPPED / ANCHORS).read_text()):
+        protocol = json.loads(json.dumps(PROTOCOLS[anchors["protocol"]["name"]].to_dict()))
+        assert anchors["protocol"] == protocol, REPAIR
+
+
+def test_what_came_with_the_page_is_small():
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 300_000
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    record = replace(shipped()[0], comparison=Comparison("demo:cnn", "demo:vit", k=77))
+    records = Records(tmp_path / "pages")
+    assert records.find(record.comparison) is None
+    records.save(record)
+    assert records.find(record.comparison) == record
+    assert [path.name for path in records.folder.iterdir()] == [f"{record.comparison.key}.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": "infodist.page/1"}', "\udcff"])
+def test_a_damaged_record_is_as_good_as_none(tmp_path, content):
+    pair = Comparison("demo:cnn", "demo:vit", k=78)
+    (tmp_path / f"{pair.key}.json").write_text(content, encoding="utf-8", errors="surrogateescape")
+    assert Records(tmp_path).find(pair) is None
+
+
+def test_a_name_of_another_shape_finds_no_file(tmp_path):
+    assert all(len(pair.key) == 32 for pair in (Comparison("../../x", "/etc/passwd"), Comparison("", "")))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        *(Waiting(3), Stage("a\nb"), Block("a_given_b", 3, 0.1, 2.0), Stopped("why"), Failed("a", "b", "c", "k")),
+        *(Checked((1, 2), 3.0, 4.0, "cpu", True, ""), Done({"a": [1]})),
+    ],
+)
+def test_events_travel_as_one_line(event):
+    line = to_line(event)
+    assert "\n" not in line
+    back = from_line(line)
+    assert back == event or list(back.parameters) == list(event.parameters)
+
+
+def test_a_hostile_label_in_a_record_stays_text():
+    evil = "<script>alert(1)</script>${alert(2)}{{alert(3)}}`"
+    record = shipped()[0]
+    opinion = Opinion((evil, "x"), (0.9, 0.1))
+    result = json.loads(json.dumps(record.result))
+    result["model_a"]["id"] = result["images"]["id"] = evil
+    differences = (replace(record.differences[0], a=opinion, b=opinion, picture='"><script>'),)
+    baselines = [record.baselines[0] | {"name": evil, "reason": evil}]
+    page = views.result(replace(record, result=result, sentence=evil, baselines=baselines, differences=differences))
+    assert "<script" not in page and not set("${`") & set(page)
+    assert "&lt;script&gt;" in page
+
+
+def test_the_result_marks_the_larger_direction_and_agrees_with_its_numbers():
+    record = next(record for record in shipped() if (record.comparison.a, record.comparison.b) == DEMO[:2])
+    page, distance = views.result(record), record.result["distance"]
+    assert f"{distance['nats'] / math.log(2):.1f} bits" in page
+    assert page.count("the distance</span>") == 1
+    larger = max(("a_given_b", "b_given_a"), key=lambda way: record.result[way]["nats"])
+    rows = page.split("<tr><th scope=row>")
+    marked = next(row for row in rows if "the distance</span>" in row)
+    assert f"{record.result[larger]['nats']:.1f}</td>" in marked
+
+
+def test_a_partial_result_says_so_and_why():
+    page = views.partial([("a_given_b", 64, 12.5)], Comparison("x/y", "demo:vit", k=400), "its time is over")
+    assert "Partial result" in page and "its time is over" in page
+    assert "x/y given demo:vit" in page and "64 of 400" in page and "12.5" in page
+
+
+def test_a_cost_over_the_budget_says_what_fits():
+    page = views.cost(Checked((10**6, 2 * 10**6), 5e12, 4000.0, "cpu", False, "the protocol probe or 64 images"))
+    assert "What fits: the protocol probe or 64 images" in page and "67 min" in page
+
+
+def test_the_ruler_is_in_order_and_says_where_a_distance_lies():
+    for measured in (ruler("digits", 400, "quick"), ruler("org/photos", 400, "quick")):
+        relations = [anchor.relation for anchor in measured.anchors]
+        assert relations == ["same weights", "other seed", "other task", "random network"]
+        places = [measured.position(anchor.bits_per_image) for anchor in measured.anchors]
+        assert places == sorted(places) and places[0] < 0.01 and 0.9 < places[-1] <= 1
+        near, seed, task, far = (anchor.bits_per_image for anchor in measured.anchors)
+        assert "nearly the same function" in measured.sentence(near)
+        assert "another seed and another task" in measured.sentence((seed + task) / 2)
+        assert "another task and a random network" in measured.sentence((task + far) / 2)
+        assert "farther than a random network" in measured.sentence(2 * far)
+    assert ruler("digits", 400, "quick").same_settings and not ruler("digits", 100, "quick").same_settings
+
+
+def test_known_distances_are_grouped_by_what_may_be_compared(tmp_path):
+    first = shipped()[0]
+    other = json.loads(json.dumps(first.result))
+    other["images"]["seed"] = 1
+    matrices = known([*shipped(), replace(first, result=other)], tmp_path)
+    assert [len(found.models) for found in matrices] == [4, 2]
+    found = matrices[0]
+    assert found.models == tuple(sorted(DEMO)) and np.isfinite(found.nats).all()
+    i, j = found.models.index(first.comparison.a), found.models.index(first.comparison.b)
+    assert found.nats[i, j] == first.result["a_given_b"]["nats"]
+    assert found.bits_per_image[i, j] == pytest.approx(first.result["distance"]["bits"] / 400)
+    assert found.has(first.comparison) and not found.has(replace(first.comparison, seed=1))
+    assert len(found.pairs()) == 6 and found.pairs()[0][1] <= found.pairs()[-1][1]
+
+
+def test_models_with_gaps_are_left_out_of_the_map(tmp_path):
+    records = [record for record in shipped() if "random:demo:vit" not in (record.comparison.a, record.comparison.b)]
+    one_more = next(record for record in shipped() if record not in records)
+    found = known([*records, one_more], tmp_path)[0]
+    assert len(found.models) == 4 and np.isnan(found.bits_per_image).any()
+    assert found.complete().models == tuple(sorted(set(DEMO) - {"random:demo:vit"}))
+
+
+def test_the_store_of_codelengths_is_read_as_it_is_written(tmp_path):
+    from hf_infodist.codelength import Codelength
+    from hf_infodist.result import ModelRecord
+    from hf_infodist.store import CodelengthRecord, Store
+
+    a, b = (ModelRecord(name, "torch", None, 3, "0", {}) for name in ("./a", "org/b"))
+    images = {"id": "digits", "k": 4, "seed": 0, "fingerprint": "f"}
+    store = Store(tmp_path)
+    for number, (teacher, student) in enumerate(((a, b), (b, a))):
+        code = Codelength(np.full(4, 1.0 + number), 9.0, 9.0, (), (2, 4), 0.05, 1.0)
+        store.put(CodelengthRecord(str(number) * 32, teacher, student, images, PROTOCOLS["probe"], code, "cpu"))
+    (tmp_path / "broken.json").write_text("{")
+    (found,) = known([], tmp_path)
+    assert found.models == ("./a", "org/b") and found.nats.tolist() == [[0.0, 4.0], [8.0, 0.0]]
+    assert found.settings == ("digits", 4, "probe", 0)
+    assert "from the store" in views.stored(found, Comparison("./a", "org/b", "digits", 4, "probe"))
+
+
+def test_the_oldest_outputs_go_first_and_codelengths_stay(tmp_path):
+    import os
+
+    for age, name in enumerate(("outputs/new", "runs/old", "outputs/oldest", "codelengths/x")):
+        path = tmp_path / name / "data"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"0" * 1000)
+        os.utime(path.parent, (1e9 - age, 1e9 - age))
+    make_room(2500, tmp_path)
+    assert not (tmp_path / "outputs/oldest").exists() and (tmp_path / "runs/old").exists()
+    make_room(0, tmp_path)
+    assert (tmp_path / "codelengths/x/data").exists() and not (tmp_path / "outputs/new").exists()
+
+
+def test_the_page_is_read_without_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, hf_infodist.show.desk, hf_infodist.show.views; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_records_are_complete():
+    for record in shipped():
+        assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+        assert len(record.differences) == 8 and len(record.baselines) >= 16
+        assert record.result["schema"] == "infodist.result/1"
