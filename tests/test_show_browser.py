@@ -23,6 +23,8 @@ FLAGS = (
 )
 PATIENCE = 180_000  # milliseconds: a machine may be slow or fully loaded
 
+PHONE = {"width": 390, "height": 844}
+
 Site = namedtuple("Site", "address store port")
 
 
@@ -66,7 +68,7 @@ def visit(browser, site):
     with contextlib.ExitStack() as stack:
 
         def open_page(path="/", address=site.address, **options):
-            context = browser.new_context(viewport={"width": 1200, "height": 900}, **options)
+            context = browser.new_context(**({"viewport": {"width": 1200, "height": 900}} | options))
             stack.callback(context.close)
             page = context.new_page()
             page.set_default_timeout(PATIENCE)
@@ -89,11 +91,6 @@ def box(page, id):
 def fill(page, id, value):
     box(page, id).fill(str(value))
     box(page, id).press("Tab")
-
-
-def fits(page):
-    """Whether nothing has to be scrolled sideways."""
-    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def shoot(page, name):
@@ -136,7 +133,7 @@ def test_an_example_is_answered_at_once_with_everything(visit):
 
 def test_comparing_moves_the_curve_and_its_link_survives_a_restart(visit, site, tmp_path):
     page = visit()
-    fill(page, "k", 120)
+    fill(page, "k", 72)
     page.locator("#go").click()
     points = "document.querySelector('#curves .js-plotly-plot')?.data?.map(line => line.x.length) ?? [0, 0]"
     page.wait_for_function(f"({points})[0] + ({points})[1] > 3")
@@ -145,12 +142,13 @@ def test_comparing_moves_the_curve_and_its_link_survives_a_restart(visit, site, 
     page.wait_for_function(f"({points})[0] + ({points})[1] > {sum(before)}")
     page.locator("#result section").wait_for()
     answer = page.locator("#result .big").inner_text()
-    assert "k=120" in page.url and page.locator("#halt").is_hidden()
+    assert "k=72" in page.url and page.locator("#halt").is_hidden()
     link = page.url.removeprefix(site.address)
     with serving(site.store, free_port()) as restarted:
         again = visit(link, restarted)
+        again.locator("#curves .js-plotly-plot").wait_for()
         assert again.locator("#result .big").inner_text() == answer
-        assert box(again, "k").input_value() == "120"
+        assert box(again, "k").input_value() == "72"
 
 
 def test_stopping_keeps_what_there_is_marked_as_partial(visit):
@@ -234,15 +232,13 @@ def test_every_control_has_a_name(visit):
 
 
 def test_a_phone_shows_everything_without_scrolling_sideways(visit):
-    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
-    page = visit("/?a=demo:cnn&b=demo:vit", **{key: value for key, value in phone.items() if key != "viewport"})
-    page.set_viewport_size(phone["viewport"])
+    page = visit("/?a=demo:cnn&b=demo:vit", viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2)
     page.locator("#place .js-plotly-plot").wait_for()
-    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+    page.wait_for_function(f"document.documentElement.scrollWidth <= {PHONE['width']}")
     shoot(page, "phone")
     page.get_by_role("tab", name="Matrix and map").click()
     page.locator("#matrix .js-plotly-plot").wait_for()
-    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
+    page.wait_for_function(f"document.documentElement.scrollWidth <= {PHONE['width']}")
     shoot(page, "phone-matrix")
 
 

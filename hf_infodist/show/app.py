@@ -1,17 +1,29 @@
 """The app: the page, one function for programs, and how both are served."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
 
-from hf_infodist.show.asked import Limits, Refusal, asked
+from hf_infodist.show.asked import Limits, Refusal, asked, in_public
 from hf_infodist.show.desk import Desk
 from hf_infodist.show.events import Done, Failed, Stopped
 from hf_infodist.show.page import Page, visitor
 
 HERE = Path(__file__).parent
+Protocol = Literal["quick", "probe", "standard", "single"]
+_DOCUMENTATION = """Return the information distance of two image classifiers, as `infodist compare --json` prints it.
+
+Args:
+    a: org/name or org/name@revision of the Hub, demo:cnn or demo:vit.
+    b: Another; any architecture, any label space.
+    images: Dataset: digits, or one of those that the page offers.
+    k: How many images, 16 to 2000.
+    protocol: How students are trained.
+    seed: Order of the images, and every draw of the protocol.
+"""
 
 
 def build_demo(home: Path, limits: Limits | None = None) -> gr.Blocks:
@@ -23,8 +35,10 @@ def build_demo(home: Path, limits: Limits | None = None) -> gr.Blocks:
     """
     desk = Desk(limits or Limits(), home)
     with gr.Blocks(title="Information distance", analytics_enabled=False, fill_width=False) as demo:
+        compare, compare_json = _for_programs(desk)
+        gr.api(compare, api_name="compare", concurrency_limit=None)
+        gr.api(compare_json, api_name="compare_json", concurrency_limit=None)
         Page(desk)
-        gr.api(_for_programs(desk), api_name="compare", concurrency_limit=None)
     demo.queue(max_size=400, api_open=True)
     demo.desk = desk
     return demo
@@ -38,10 +52,9 @@ def serve(demo: gr.Blocks, **options: Any) -> Any:
         **options: Of `gr.Blocks.launch`.
     """
     demo.desk.start()
-    font = ["system-ui", "sans-serif"]
     try:
         return demo.launch(
-            theme=gr.themes.Default(font=font, font_mono=["ui-monospace", "monospace"]),
+            theme=_theme(),
             css_paths=HERE / "page.css",
             ssr_mode=False,
             mcp_server=True,
@@ -54,39 +67,58 @@ def serve(demo: gr.Blocks, **options: Any) -> Any:
         demo.desk.close()
 
 
-def _for_programs(desk: Desk) -> Callable[..., Any]:
+def _theme() -> gr.themes.Base:
+    """Return Gradio's theme with fonts that every machine has, and a blue on which white can be read."""
+    theme = gr.themes.Default(
+        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    blue = {f"button_primary_background_fill{dark}": "*primary_600" for dark in ("", "_dark")}
+    hover = {f"button_primary_background_fill_hover{dark}": "*primary_700" for dark in ("", "_dark")}
+    return theme.set(**blue, **hover)
+
+
+def _for_programs(desk: Desk) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the function of the API, whose answer is an object, and the tool of MCP, whose answers are texts."""
+
     async def compare(
         a: str,
         b: str,
         images: str = "digits",
         k: int = 400,
-        protocol: Literal["quick", "probe", "standard", "single"] = "quick",
+        protocol: Protocol = "quick",
         seed: int = 0,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
-        """Return the information distance between two image classifiers, as `infodist compare --json` prints it.
+        return await _compare(desk, request, a, b, images, k, protocol, seed)
 
-        Args:
-            a: org/name or org/name@revision of the Hub, demo:cnn or demo:vit.
-            b: Another; any architecture, any label space.
-            images: Dataset: digits, or one of those that the page offers.
-            k: How many images, 16 to 2000.
-            protocol: How students are trained.
-            seed: Order of the images, and every draw of the protocol.
-        """
-        try:
-            comparison = asked(a, b, images, k, protocol, seed, limits=desk.limits)
-        except Refusal as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        who = visitor(request)
-        async for event in desk.compare(comparison, who, f"api {id(request)}"):
-            match event:
-                case Done():
-                    return event.record["result"]
-                case Failed():
-                    raise gr.Error(f"{event.what}\n{event.why}\n{event.fix}", print_exception=False)
-                case Stopped():
-                    raise gr.Error(f"stopped: {event.why}", print_exception=False)
-        raise AssertionError("a comparison ends with an event")
+    async def compare_json(
+        a: str,
+        b: str,
+        images: str = "digits",
+        k: int = 400,
+        protocol: Protocol = "quick",
+        seed: int = 0,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> str:
+        return json.dumps(await _compare(desk, request, a, b, images, k, protocol, seed))
 
-    return compare
+    compare.__doc__ = compare_json.__doc__ = _DOCUMENTATION
+    compare._mcp_type = "api"  # type: ignore[attr-defined]  # no tool: as text its answer would not be JSON
+    return compare, compare_json
+
+
+async def _compare(desk: Desk, request: gr.Request, *values: Any) -> dict[str, Any]:
+    """Return a result, or raise what a program is told."""
+    try:
+        comparison = asked(*values, limits=desk.limits)
+    except Refusal as error:
+        raise gr.Error("\n".join(in_public(error)), print_exception=False) from None
+    async for event in desk.compare(comparison, visitor(request), f"api {id(request)}"):
+        match event:
+            case Done():
+                return event.record["result"]
+            case Failed():
+                raise gr.Error(f"{event.what}\n{event.why}\n{event.fix}", print_exception=False)
+            case Stopped():
+                raise gr.Error(f"stopped: {event.why}", print_exception=False)
+    raise AssertionError("a comparison ends with an event")

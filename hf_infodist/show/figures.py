@@ -23,7 +23,7 @@ def curves(points: Mapping[str, Sequence[tuple[int, float]]], a: str, b: str, k:
         b: Name of the second.
         k: Images in all.
     """
-    figure = _figure(300)
+    figure = _figure(320)
     for direction, name, colour, dash in (
         ("a_given_b", f"{short(a)} given {short(b)}", BLUE, "solid"),
         ("b_given_a", f"{short(b)} given {short(a)}", ORANGE, "dash"),
@@ -34,7 +34,7 @@ def curves(points: Mapping[str, Sequence[tuple[int, float]]], a: str, b: str, k:
         figure.add_scatter(x=xs, y=ys, name=name, mode="lines+markers", line=line, hovertemplate=hover)
     figure.update_xaxes(title="images priced", range=[0, k * 1.02])
     figure.update_yaxes(title="nats so far", rangemode="tozero")
-    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    figure.update_layout(legend={"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0})
     return figure
 
 
@@ -119,7 +119,7 @@ def _figure(height: int) -> go.Figure:
     """Return an empty figure without a background: the page's shows, light or dark."""
     figure = go.Figure()
     clear = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
-    figure.update_layout(**clear, height=height, margin={"l": 60, "r": 20, "t": 64, "b": 50}, autosize=True)
+    figure.update_layout(**clear, height=height, margin={"l": 60, "r": 20, "t": 44, "b": 50}, autosize=True)
     figure.update_xaxes(gridcolor=_GREY, zerolinecolor=_GREY, fixedrange=True)
     figure.update_yaxes(gridcolor=_GREY, zerolinecolor=_GREY, fixedrange=True)
     return figure
