@@ -135,6 +135,7 @@ configs = {"pickle": cnn, "fine": cnn, "code": '{"model_type": "x", "auto_map": 
 for name, config in configs.items():
     (work / name).mkdir()
     (work / name / "config.json").write_text(config)
+    (work / name / "README.md").write_text("---\\npipeline_tag: image-classification\\n---\\n")
 torch.save(load_file(demo / "cnn" / "model.safetensors"), work / "pickle" / "pytorch_model.bin")
 shutil.copy(demo / "cnn" / "model.safetensors", work / "fine")
 for name in configs:
