@@ -1,7 +1,5 @@
 """The Space: the page of `infodist show`, with the limits of a public machine."""
 
-import gradio as gr
-
 from hf_infodist.home import infodist_home
 from hf_infodist.show import app
 from hf_infodist.show.asked import Limits
@@ -9,7 +7,7 @@ from hf_infodist.show.asked import Limits
 LIMITS = Limits(disk_bytes=20_000_000_000)
 
 
-def build_demo() -> gr.Blocks:
+def build_demo() -> app.Demo:
     """Build the page on this machine's store."""
     return app.build_demo(infodist_home(), LIMITS)
 

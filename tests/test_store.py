@@ -211,6 +211,6 @@ def test_numbers_are_those_of_this_coding_version(teacher, student):
     """Fails when a change of the code changes the number."""
     nats = codelength(teacher, student, "digits", **TINY).nats
     assert nats == pytest.approx(GOLDEN[teacher, student], rel=1e-6), (
-        "the number has changed: raise training.CODING_VERSION, or stores go on giving out the old one; "
+        "the number has changed: raise protocol.CODING_VERSION, or stores go on giving out the old one; "
         "then write the new nats here"
     )

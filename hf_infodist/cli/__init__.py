@@ -9,8 +9,9 @@ import typer
 from hf_infodist.cli import many, pair, tools
 from hf_infodist.cli.matrix import matrix
 from hf_infodist.cli.results import results
-from hf_infodist.cli.start import keep_freed_memory, leave_group, set_environment
+from hf_infodist.cli.start import leave_group
 from hf_infodist.cli.terminal import log_to_standard_error, report
+from hf_infodist.environment import keep_freed_memory, set_environment
 
 app = typer.Typer(
     no_args_is_help=True,

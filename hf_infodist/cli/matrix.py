@@ -23,8 +23,8 @@ from hf_infodist.cli.options import (
     SplitOption,
     StreamingOption,
 )
-from hf_infodist.cli.start import keep_freed_memory, set_environment
 from hf_infodist.cli.terminal import duration, interactive, log_to_standard_error, say, show
+from hf_infodist.environment import keep_freed_memory, set_environment
 from hf_infodist.errors import UsageError
 
 if TYPE_CHECKING:

@@ -26,7 +26,13 @@ Args:
 """
 
 
-def build_demo(home: Path, limits: Limits | None = None) -> gr.Blocks:
+class Demo(gr.Blocks):
+    """The app, with the desk that answers."""
+
+    desk: Desk
+
+
+def build_demo(home: Path, limits: Limits | None = None) -> Demo:
     """Build the page and the API.
 
     Args:
@@ -34,7 +40,7 @@ def build_demo(home: Path, limits: Limits | None = None) -> gr.Blocks:
         limits: What is given to a visitor.
     """
     desk = Desk(limits or Limits(), home)
-    with gr.Blocks(title="Information distance", analytics_enabled=False, fill_width=False) as demo:
+    with Demo(title="Information distance", analytics_enabled=False, fill_width=False) as demo:
         compare, compare_json = _for_programs(desk)
         gr.api(compare, api_name="compare", concurrency_limit=None)
         gr.api(compare_json, api_name="compare_json", concurrency_limit=None)
@@ -44,7 +50,7 @@ def build_demo(home: Path, limits: Limits | None = None) -> gr.Blocks:
     return demo
 
 
-def serve(demo: gr.Blocks, **options: Any) -> Any:
+def serve(demo: Demo, **options: Any) -> Any:
     """Start the processes that compute, and serve the page until it is interrupted.
 
     Args:

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
-from hf_infodist.cli.start import keep_freed_memory, set_environment
+from hf_infodist.environment import keep_freed_memory, set_environment
 from hf_infodist.show.asked import Comparison, Limits, Refusal, in_public
 from hf_infodist.show.events import Block, Event, Failed, Stage, Stopped, to_line
 
