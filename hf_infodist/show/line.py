@@ -54,10 +54,13 @@ class Line:
     async def turn(self, place: Place) -> AsyncIterator[int]:
         """Yield how many are first, each time that changes, until it is this place's turn or it is stopped."""
         before = -1
-        while (ahead := self._places.index(place)) and not place.stopped:
+        while True:
+            moved, ahead = self._moved, self._places.index(place)  # what moves from here on is not missed
+            if not ahead or place.stopped:
+                return
             if ahead != before:
                 yield ahead
-            before, moved = ahead, self._moved
+            before = ahead
             await moved.wait()
 
     def stop(self, session: str) -> None:
