@@ -46,6 +46,7 @@ class Worker:
                 text=True,
                 cwd=self._folder.name,
                 env=_environment(self.home),
+                start_new_session=True,  # Ctrl-C is for the page, whose end is theirs
             )
             self._line = None
             self._send(asdict(self.limits))
