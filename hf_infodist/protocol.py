@@ -170,7 +170,7 @@ PROTOCOLS: dict[str, CodingProtocol] = {
     protocol.name: protocol
     for protocol in (
         _STANDARD,
-        replace(_CYCLES, name="quick", learners=_FREE + _FINE_TUNED[::2], reduction=3, trial=48, growth=1.6, passes=3),
+        replace(_CYCLES, name="quick", learners=_FREE + _FINE_TUNED[::2], reduction=2, trial=48, growth=1.6, passes=3),
         replace(_CYCLES, name="probe", first_block=32, batch=32),
         _SINGLE,
         CodingProtocol("paper", (LearnerSpec("finetuned", 2e-3, "adapting", "mean"),)),

@@ -47,7 +47,8 @@ def with_net(change):
 def with_outputs(name, change):
     def changed(pair):
         values = change(np.array(getattr(pair.outputs_a, name)))
-        return dataclasses.replace(pair, outputs_a=dataclasses.replace(pair.outputs_a, **{name: values}))
+        outputs = dataclasses.replace(pair.outputs_a, **{name: values})
+        return dataclasses.replace(pair, run=lambda model: outputs if model is pair.a else pair.run(model))
 
     return changed
 
@@ -74,11 +75,11 @@ def named(value):
 
 
 def exchanged(pair):
-    return dataclasses.replace(pair, a=pair.b, b=pair.a, outputs_a=pair.outputs_b, outputs_b=pair.outputs_a)
+    return dataclasses.replace(pair, a=pair.b, b=pair.a)
 
 
 def with_itself(pair):
-    return dataclasses.replace(pair, b=pair.a, outputs_b=pair.outputs_a)
+    return dataclasses.replace(pair, b=pair.a)
 
 
 @torch.no_grad()

@@ -53,7 +53,9 @@ def cut_after(blocks):
     return on_block, seen
 
 
-@pytest.mark.parametrize("name", ["standard", "single", "blockwise"])  # every kind of state there is
+@pytest.mark.parametrize(  # every kind of state there is
+    "name", ["quick", "single", "blockwise", pytest.param("standard", marks=pytest.mark.slow)]
+)
 def test_a_run_cut_off_twice_ends_with_the_same_bits(images, name, tmp_path):
     whole = distance(images, name, execution=Execution(home=tmp_path / "whole"))
     on_block, seen = cut_after(3)

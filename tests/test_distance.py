@@ -15,6 +15,7 @@ from hf_infodist.models import load_classifier
 from hf_infodist.protocol import PROTOCOLS
 
 SOFT = [name for name, protocol in PROTOCOLS.items() if protocol.targets == "soft"]
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] if name == "sampled" else []) for name in PROTOCOLS]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_permuting_hidden_units_of_the_student_changes_nothing(images, name):
     assert nats(permuted(a), b, images, name) == pytest.approx(nats(a, b, images, name), rel=1e-6)
 
 
-@pytest.mark.parametrize("factor", [0.1, 10.0])
+@pytest.mark.parametrize("factor", [pytest.param(0.1, marks=pytest.mark.slow), 10.0])
 @pytest.mark.parametrize("name", SOFT)
 def test_rescaling_layers_of_the_student_changes_nothing(images, name, factor):
     a, b = SmallNet(), SmallNet(seed=1)
@@ -82,7 +83,7 @@ def test_models_passed_in_are_unchanged(images, name):
         assert not any(p.grad is not None for p in net.parameters())
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", EVERY)
 def test_same_seed_same_nats_and_another_order_another_number(images, name):
     a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
     fresh = Execution(fresh=True)
@@ -91,7 +92,7 @@ def test_same_seed_same_nats_and_another_order_another_number(images, name):
     assert first.nats != other.nats
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", EVERY)
 def test_size_of_evaluation_passes_does_not_change_the_number(images, name, tmp_path):
     a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
     numbers = [

@@ -149,6 +149,9 @@ def test_drawing_leaves_no_figure_and_no_setting_behind(tmp_path):
     import matplotlib
     from matplotlib import _pylab_helpers
 
-    before = dict(matplotlib.rcParams)
+    def state():
+        return dict(matplotlib.rcParams), list(_pylab_helpers.Gcf.figs)  # other tests may have left some
+
+    before = state()
     save(draw_curves(result()), tmp_path / "curves")
-    assert dict(matplotlib.rcParams) == before and not _pylab_helpers.Gcf.figs
+    assert state() == before
