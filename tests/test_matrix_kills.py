@@ -17,7 +17,7 @@ from hf_infodist.models import load_classifier
 from hf_infodist.pairwise import pairwise_distances
 
 MODELS = ("demo:cnn", "demo:vit", "random:demo:cnn", "random:demo:vit")
-K, KILLS, WORKERS = 96, 20, 3
+K, KILLS, WORKERS = 96, 8, 3
 FORK = multiprocessing.get_context("fork")  # a worker is there at once: most kills meet it at its work
 
 
