@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from hf_infodist.plan import Plan, Worker
 from hf_infodist.training import make_accelerator
 
 _POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 10.0
 _RETRIES = 5  # of a task whose worker or host has died
 _LEAST_SHARE, _SPARE = 0.05, 1.5  # of a GPU; and how much more than the estimate is reserved
 
@@ -37,16 +39,33 @@ def work_on_ray(
     """
     ray = _import_ray()
     variables = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    if address:
+        _check_cluster(address)
     options: dict[str, Any] = {"address": address} if address else {"num_cpus": os.cpu_count()}
     try:
         ray.init(**options, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        what, why = f"there is no cluster of Ray at {address!r}", str(error).splitlines()[0]
-        raise NotFoundError(what, why, "start one: ray start --head, or leave out --address") from error
+        raise _no_cluster(address, error) from error
     try:
         _run_tasks(ray, plan, on_block, setup)
     finally:
         ray.shutdown()
+
+
+def _check_cluster(address: str) -> None:
+    """Refuse an address where nobody answers, which Ray would try for minutes; names such as ``auto`` are Ray's."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> NotFoundError:
+    what, why = f"there is no cluster of Ray at {address!r}", (str(error) or type(error).__name__).splitlines()[0]
+    return NotFoundError(what, why, "start one: ray start --head, or leave out --address")
 
 
 def _run_tasks(ray: Any, plan: Plan, on_block: Callable[[], None], setup: Callable[[], None] | None) -> None:

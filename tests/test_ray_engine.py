@@ -138,7 +138,6 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
         pairwise_distances(MODELS[:2], "digits", k=48, protocol="probe", engine="ray")
 
 
-@pytest.mark.slow
 def test_no_cluster_at_an_address_is_told_in_three_lines(capsys):
     words = ["matrix", *MODELS[:2], "-i", "digits", "-k", "48", "-p", "probe", "--engine", "ray"]
     with pytest.raises(SystemExit, match=r"^3$"):
