@@ -93,14 +93,9 @@ class Page:
         answer = [self.a_message, self.b_message, self.cost, self.status, self.curves, self.result, self.place]
         answer += [self.go, self.halt, self.link]
         checked = [self.a_message, self.b_message, self.cost]
-        last: dict[str, Any] = {"trigger_mode": "always_last"}
-        for box in (self.a, self.b):
-            box.blur(self.check, asked_for, checked, **EVENT, **last)
-        for setting in (self.images, self.k, self.protocol, self.seed):
-            setting.change(self.check, asked_for, checked, **EVENT, **last)
         gr.on([self.go.click, self.a.submit, self.b.submit], self.compare, asked_for, answer, **EVENT)
         self.halt.click(self.stop, **AT_ONCE)
-        self.swap.click(lambda a, b: (b, a), [self.a, self.b], [self.a, self.b], **AT_ONCE).then(
+        swapped = self.swap.click(lambda a, b: (b, a), [self.a, self.b], [self.a, self.b], **AT_ONCE).then(
             self.check, asked_for, checked, **EVENT
         )
         for button, comparison in self.examples:
@@ -112,7 +107,11 @@ class Page:
         self.picked.change(self.pick, self.picked, [*asked_for, self.tabs], **AT_ONCE).then(
             self.show_picked, [self.picked, *asked_for], answer, **EVENT
         )
-        gr.on(None, self.open, None, asked_for, **AT_ONCE).then(self.greet, asked_for, answer, **EVENT)
+        greeted = gr.on(None, self.open, None, asked_for, **AT_ONCE).then(self.greet, asked_for, answer, **EVENT)
+        # One event for all boxes, its last call waiting for the one before: no answer overtakes a later one.
+        edited = [self.a.blur, self.b.blur, *(each.input for each in (self.images, self.k, self.protocol, self.seed))]
+        last: dict[str, Any] = {"trigger_mode": "always_last", "cancels": [swapped, greeted]}
+        gr.on(edited, self.check, asked_for, checked, **EVENT, **last)
 
     # What happens
 
