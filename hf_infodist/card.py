@@ -13,7 +13,7 @@ import yaml
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.model_sources import locate
 from hf_infodist.refusals import refusal
-from hf_infodist.result import InformationDistance, ModelRecord, package_versions
+from hf_infodist.result import InformationDistance, ModelRecord, package_versions, pinned
 
 SCHEMA = "infodist.card/1"
 CARD, DATA = "README.md", "infodist.yaml"
@@ -101,10 +101,10 @@ class NearestCheckpoints:
     def _command(self) -> str:
         """Return the command that measures this again, on the very commits."""
         images, protocol = self.results[0].images, self.results[0].protocol
-        words = ["infodist", "card", _pinned(self.model.id, self.model.revision)]
+        words = ["infodist", "card", self.model.pinned]
         for result in self.results:
-            words += ["--among", _pinned(result.model_b.id, result.model_b.revision)]
-        words += ["--images", _pinned(images["id"], images["revision"]), "-k", str(images["k"])]
+            words += ["--among", result.model_b.pinned]
+        words += ["--images", pinned(images["id"], images["revision"]), "-k", str(images["k"])]
         for name in ("config", "split", "column"):
             words += [f"--{name}", images[name]] if images[name] else []
         words += ["--orders", str(protocol.orders)] if protocol.orders > 1 else []
@@ -204,11 +204,6 @@ def _card_of(api: Any, repo: str, revision: str | None) -> str:
 def _unsent(repo: str, error: Exception) -> NotFoundError:
     what, why = f"no pull request could be opened in {repo!r}", str(error).splitlines()[0]
     return NotFoundError(what, why, "try again, or use --into FOLDER and send the files yourself")
-
-
-def _pinned(name: str, revision: str | None) -> str:
-    """Name the very commit, where a name can."""
-    return name if revision is None or name.startswith("timm:") else f"{name.partition('@')[0]}@{revision}"
 
 
 def _link(model: ModelRecord) -> str:

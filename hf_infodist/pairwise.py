@@ -243,14 +243,14 @@ def _carry_out(
             on_status(tracker.status())
             last[0] = time.monotonic()
 
-    missing, passes = plan.missing, plan.passes(plan.lessons).values()
+    missing = plan.missing
     _LOG.info(
         "%d codelengths: %d found in the store, %d to compute; %d models, %d to run",
         len(plan.lessons),
         len(plan.lessons) - len(missing),
         len(missing),
         len(plan.entries),
-        sum(not plan.has_outputs(model) for model in passes) if missing else 0,
+        sum(not plan.has_outputs(model) for model in plan.passes(missing).values()),
     )
     if missing and engine == "ray":
         from hf_infodist.ray_engine import work_on_ray

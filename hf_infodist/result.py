@@ -40,6 +40,16 @@ class ModelRecord:
             classifier.preprocessing.settings,
         )
 
+    @property
+    def pinned(self) -> str:
+        """Its name at the very commit, where a name can say that."""
+        return pinned(self.id, self.revision)
+
+
+def pinned(name: str, revision: str | None) -> str:
+    """Return the name of a model or dataset at its commit; timm's own models take no commit."""
+    return name if revision is None or name.startswith("timm:") else f"{name.partition('@')[0]}@{revision}"
+
 
 @dataclass(frozen=True, eq=False)
 class InformationDistance:

@@ -4,14 +4,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from accelerate import Accelerator
 
 from hf_infodist.errors import InfodistError
-from hf_infodist.images import load_images
-from hf_infodist.models import load_classifier
-from hf_infodist.outputs import compute_outputs
-from hf_infodist.pair import Execution, Pair, code_pair
-from hf_infodist.result import ModelRecord, package_versions
+from hf_infodist.pair import Execution, Pair, code_pair, prepare_pair
+from hf_infodist.result import ModelRecord, package_versions, pinned
 from hf_infodist.store import CodelengthRecord
 from hf_infodist.training import make_accelerator
 
@@ -42,11 +40,11 @@ def _verdict(record: CodelengthRecord, home: Path) -> Verdict:
     accelerator = make_accelerator()
     if accelerator.device.type != record.device:
         return Verdict(False, f": computed on {record.device}, and this machine has {accelerator.device.type}")
-    pair = _load(record, home)
+    execution = Execution(home=home, resume=False)
+    pair = _load(record, accelerator, execution)
     changed = _changes(record, pair)
     if changed:
         return Verdict(False, f": {', '.join(changed)} changed since")
-    execution = Execution(home=home, resume=False)
     (code,) = code_pair(pair, ["b_given_a"], record.protocol, accelerator=accelerator, execution=execution)
     if code.image_nats.tobytes() == record.codelength.image_nats.tobytes():
         return Verdict(True)
@@ -57,24 +55,11 @@ def _verdict(record: CodelengthRecord, home: Path) -> Verdict:
     return Verdict(False, f": now {code.nats:.6f} nats; {', '.join(versions) or 'all versions are as they were'}")
 
 
-def _load(record: CodelengthRecord, home: Path) -> Pair:
-    student, teacher = (load_classifier(_name(model)) for model in (record.student, record.teacher))
-    names = ("config", "split", "column", "k", "seed")
-    revision = record.images.get("revision")
-    id = record.images["id"]
-    images = load_images(
-        f"{id.partition('@')[0]}@{revision}" if revision else id, **{name: record.images[name] for name in names}
-    )
-
-    def run(classifier: Any) -> Any:
-        return compute_outputs(classifier, images, device=make_accelerator().device, home=home)
-
-    return Pair(student, teacher, images, run)
-
-
-def _name(model: ModelRecord) -> str:
-    """Return a name at the very commit, where there is one."""
-    return f"{model.id.partition('@')[0]}@{model.revision}" if model.revision else model.id
+def _load(record: CodelengthRecord, accelerator: Accelerator, execution: Execution) -> Pair:
+    images = record.images
+    source = {name: images[name] for name in ("config", "split", "column", "k", "seed")}
+    names = record.student.pinned, record.teacher.pinned, pinned(images["id"], images.get("revision"))
+    return prepare_pair(*names, accelerator=accelerator, execution=execution, **source)
 
 
 def _changes(record: CodelengthRecord, pair: Pair) -> list[str]:

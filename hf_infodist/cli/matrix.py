@@ -25,14 +25,13 @@ from hf_infodist.cli.options import (
 )
 from hf_infodist.cli.terminal import duration, interactive, log_to_standard_error, say, show
 from hf_infodist.environment import keep_freed_memory, set_environment
-from hf_infodist.errors import UsageError
+from hf_infodist.errors import UnfitError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from hf_infodist.plan import Status
 
-FAILED = 4  # exit code where some pairs have failed
 _RUNNING_SHOWN = 8
 
 
@@ -86,7 +85,7 @@ def matrix(
         )
     show(result.to_dict(), str(result), as_json, output)
     if result.errors:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(UnfitError.exit_code)
 
 
 def set_up_worker() -> None:

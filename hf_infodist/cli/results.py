@@ -7,6 +7,7 @@ import typer
 
 from hf_infodist.cli.options import JsonOption
 from hf_infodist.cli.terminal import print_lines, say, show
+from hf_infodist.errors import UnfitError
 
 if TYPE_CHECKING:
     from hf_infodist.store import Merged
@@ -19,7 +20,6 @@ results = typer.Typer(
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="name of a result, or how it begins")]
 RepoArgument = Annotated[str, typer.Argument(metavar="REPO", help="dataset repository of the Hub: org/name")]
-DIFFERENT = 4  # exit code
 
 
 @results.command("ls")
@@ -58,7 +58,7 @@ def verify_results(
         bad += not verdict.same
         print_lines([f"{'same     ' if verdict.same else 'DIFFERENT'}  {record}{verdict.why}"])
     if bad:
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(UnfitError.exit_code)
 
 
 @results.command("merge")
@@ -101,4 +101,4 @@ def _tell(merged: "Merged", verb: str) -> None:
     for name in merged.unreadable:
         say(f"unreadable: {name} was left where it is")
     if merged.conflicts or merged.unreadable:
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(UnfitError.exit_code)
