@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -239,7 +240,14 @@ def _write_as(
                     return False
                 image = steps.round().to(torch.uint8)
             pixels[row] = image.numpy()
+        _forget(pixels)
     return True
+
+
+def _forget(array: Any) -> None:
+    """Take the pages of a memory map out of this process; they stay in the file and its cache."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _write_within_memory(
@@ -297,6 +305,8 @@ def _write_outputs(
                 ]
             for file, array in zip(files, arrays, strict=True):
                 file[rows] = array
+                _forget(file)
+            _forget(pixels.values)
             for _ in range(rows.start, rows.stop):
                 next(bar)
     finally:

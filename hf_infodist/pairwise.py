@@ -23,7 +23,7 @@ from hf_infodist.plan import Entry, Plan, Status, Tracker
 from hf_infodist.protocol import CodingProtocol, resolve_protocol
 from hf_infodist.result import ModelRecord, package_versions
 from hf_infodist.training import make_accelerator
-from hf_infodist.workers import work, work_together
+from hf_infodist.workers import work_together
 
 SCHEMA = "infodist.matrix/1"
 INFODIST = "infodist"  # the measure of this package; any other is a baseline's name
@@ -174,7 +174,7 @@ def pairwise_distances(
         seed: Order of the images, and seed of a preset; a protocol that is passed keeps its own.
         orders: In how many orders a preset codes the images.
         measure: ``infodist``, or the name of a baseline, which is worked out in this process.
-        workers: Processes of this machine; names, and models that can be pickled.
+        workers: Processes of this machine, this one included; if several, names and models that can be pickled.
         shard: Number of a share of the work, from 1, and how many shares there are; the others are left to others.
         engine: ``local``, or ``ray``.
         address: Of the cluster, for Ray; one is started on this machine if None.
@@ -187,7 +187,6 @@ def pairwise_distances(
         UsageError: If a setting cannot be meant.
         NotFoundError: If a name leads nowhere.
         UnfitError: If a model or the images cannot be used at all.
-        ResourceError: If all workers have ended early.
     """
     settings, compute = resolve_protocol(protocol, seed, orders), _find_measure(measure)
     _check(models, workers, shard, engine)
@@ -201,11 +200,9 @@ def pairwise_distances(
     entries = tuple(Entry.of(model, load_classifier(model), sample) for model in models)
     load = functools.partial(load_images, images, k=k, seed=seed, **source)
     execution = replace(execution, home=execution.folder.absolute(), exclusive=True)
-    plan = Plan(entries, sample.bare(), load, settings, execution, accelerator.device)
+    plan = Plan(entries, sample.bare(), load, settings, execution, accelerator.device, loaded=sample)
     plan.choose(shard)
     plan.forget_failures()
-    if workers == 1 and engine == "local":
-        plan.source = lambda: sample  # at hand: no need to load it again
     _carry_out(plan, workers, engine, address, on_status, setup)
     return _assemble(plan)
 
@@ -256,10 +253,8 @@ def _carry_out(
         from hf_infodist.ray_engine import work_on_ray
 
         work_on_ray(plan, address, on_block, setup)
-    elif missing and workers > 1:
-        work_together(plan, workers, on_block, setup)
     elif missing:
-        work(plan, on_block)
+        work_together(plan, workers, on_block, setup)
     if on_status:
         on_status(tracker.status())
 

@@ -88,6 +88,7 @@ class Plan:
         execution: How it is carried out.
         device: Where.
         lessons: Teacher and student, as numbers of entries, of each codelength that is to be computed or looked up.
+        loaded: The sample with its pictures, in the process that has loaded it; it is not sent along.
     """
 
     entries: tuple[Entry, ...]
@@ -97,6 +98,11 @@ class Plan:
     execution: Execution
     device: torch.device
     lessons: dict[str, tuple[int, int]] = field(default_factory=dict)
+    loaded: Images | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to other processes."""
+        return vars(self) | {"loaded": None}
 
     def key(self, teacher: int, student: int) -> str:
         """Return what a codelength is called in the store; twins have one name."""
@@ -249,7 +255,7 @@ class Worker:
     def _outputs(self, classifier: Classifier) -> Outputs:
         plan, home = self.plan, self.plan.execution.home
         there = (outputs_folder(home) / outputs_key(classifier, plan.images)).exists()
-        images = plan.images if there else plan.source()
+        images = plan.images if there else plan.loaded or plan.source()
         return compute_outputs(
             classifier, images, device=self.accelerator.device, home=home, chunk=plan.execution.chunk
         )

@@ -8,7 +8,6 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from hf_infodist.errors import ResourceError
 from hf_infodist.plan import Plan, Worker
 from hf_infodist.training import make_accelerator
 
@@ -69,32 +68,22 @@ def _from(items: list, number: int) -> list:
 def work_together(
     plan: Plan, workers: int, on_block: Callable[[], None], setup: Callable[[], None] | None = None
 ) -> None:
-    """Start workers of this machine and wait until nothing is left to do.
+    """Work here and in other processes of this machine until nothing is left to do; what they leave is done here.
 
     Args:
         plan: The matrix.
-        workers: How many processes.
-        on_block: Called often, with nothing.
-        setup: Called first in each of them; a function of a module.
-
-    Raises:
-        ResourceError: If all workers have ended and something is left.
+        workers: How many processes, this one included.
+        on_block: Called here often, with nothing.
+        setup: Called first in each of the others; a function of a module.
     """
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_serve, args=(plan, number, setup)) for number in range(workers)]
+    others = [context.Process(target=_serve, args=(plan, number, setup)) for number in range(1, workers)]
     try:
-        for process in processes:
+        for process in others:
             process.start()
-        while any(process.is_alive() for process in processes):
-            on_block()
-            processes[0].join(_POLL_SECONDS)
+        work(plan, on_block)
     finally:
-        _end(processes)
-    on_block()
-    if set(plan.missing) - plan.failures().keys():
-        codes = ", ".join(str(process.exitcode) for process in processes)
-        why = f"exit codes {codes}; -9 means killed, mostly because memory ran out"
-        raise ResourceError("all workers have ended early", why, "type the same command again, with fewer --workers")
+        _end(others)
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
