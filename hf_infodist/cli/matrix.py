@@ -28,7 +28,7 @@ from hf_infodist.environment import keep_freed_memory, set_environment
 from hf_infodist.errors import UnfitError, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
     from hf_infodist.plan import Status
 
@@ -147,12 +147,13 @@ def _line(status: "Status") -> str:
     )
 
 
-def _table(status: "Status") -> "Table":
+def _table(status: "Status") -> "Group":
+    from rich.console import Group
     from rich.table import Table
 
-    table = Table(title=_line(status), title_justify="left", show_header=False, box=None)
+    table = Table(show_header=False, box=None)
     for name in status.running[:_RUNNING_SHOWN]:
         table.add_row("running", name)
     if len(status.running) > _RUNNING_SHOWN:
         table.add_row("", f"and {len(status.running) - _RUNNING_SHOWN} more")
-    return table
+    return Group(_line(status), table)

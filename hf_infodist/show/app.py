@@ -13,6 +13,7 @@ from hf_infodist.show.events import Done, Failed, Stopped
 from hf_infodist.show.page import Page, visitor
 
 HERE = Path(__file__).parent
+_SESSIONS = 100  # whose boxes Gradio keeps, about 0.1 MiB each; the page itself keeps nothing of a visitor
 Protocol = Literal["quick", "probe", "standard", "single"]
 _DOCUMENTATION = """Return the information distance of two image classifiers, as `infodist compare --json` prints it.
 
@@ -67,6 +68,7 @@ def serve(demo: Demo, **options: Any) -> Any:
             share=False,
             enable_monitoring=False,
             run_history=False,
+            state_session_capacity=_SESSIONS,
             **options,
         )
     finally:
