@@ -1,0 +1,230 @@
+"""Who was made from whom: from both directions of all pairs, a parent for each model, or none.
+
+The rule is one of those that ``studies/lineage.py`` compares; what it gets wrong is said there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_infodist.declared import Declared
+from hf_infodist.errors import UnfitError
+from hf_infodist.pairwise import INFODIST, PairwiseMatrix
+
+SCHEMA = "infodist.lineage/1"
+COPY_NATS_PER_IMAGE = 1e-3
+"""Below this two models are one function; a model given itself costs less than 0.01 nats altogether."""
+ROOT_SHARE = 0.8
+"""Share of what a model usually costs given another of the same list, from which on nobody is taken for its parent."""
+
+_NOBODY = -1
+Nats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What is proposed of one model, and the evidence.
+
+    Attributes:
+        model: Whose parent is asked for.
+        parent: From which it was made; None if from none of the others.
+        copies: Others of the same function: which of them came first, no distance can tell. All have one parent.
+        nearest: Who helps most to make it, not counting copies; None if there is nobody else.
+        candidate: The parent, or else the nearest: what the following numbers are about.
+        nats: L'(model | candidate).
+        back_nats: L'(candidate | model).
+        stderr_nats: Standard error of ``nats`` over the draw of the images.
+        second: Who helps most besides the candidate; None if there is nobody else.
+        second_nats: L'(model | second).
+        usual_nats: Median of L'(model | another) over all others, copies counted once.
+        declared: What its card says; None if nothing.
+    """
+
+    model: str
+    parent: str | None = None
+    copies: tuple[str, ...] = ()
+    nearest: str | None = None
+    candidate: str | None = None
+    nats: float | None = None
+    back_nats: float | None = None
+    stderr_nats: float | None = None
+    second: str | None = None
+    second_nats: float | None = None
+    usual_nats: float | None = None
+    declared: Declared | None = None
+
+    def told(self) -> str | None:
+        """Compare with what the card declares; None if it declares nothing."""
+        if self.declared is None:
+            return None
+        told = f"{self.model}: declared: {self.declared}; measured: nearest is {self.nearest or 'a copy'}"
+        if not self.declared.among:
+            return f"{told}, and what is declared is not among these models"
+        if self.parent in self.declared.among or {self.nearest, *self.copies} & set(self.declared.among):
+            return told
+        return f"{told}: they differ"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A parent for each of several models, or none.
+
+    Attributes:
+        descents: One per model, in the order of the matrix.
+        matrix: What it was read from.
+    """
+
+    descents: tuple[Descent, ...]
+    matrix: PairwiseMatrix = field(repr=False)
+
+    @classmethod
+    def of(cls, matrix: PairwiseMatrix, declared: Mapping[str, Declared] | None = None) -> "Lineage":
+        """Propose parents.
+
+        Args:
+            matrix: Of directed codelengths.
+            declared: What the cards of the models say.
+
+        Raises:
+            UnfitError: If it is of another measure, or a number is missing.
+        """
+        _check(matrix)
+        copies = find_copies(matrix.distances, COPY_NATS_PER_IMAGE * matrix.images["k"])
+        parents, declared = find_parents(matrix.nats, copies), declared or {}
+        descents = (
+            _describe(matrix, copies, i, parents[i], declared.get(model.id)) for i, model in enumerate(matrix.models)
+        )
+        return cls(tuple(descents), matrix)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types, schema ``infodist.lineage/1``."""
+        return {
+            "schema": SCHEMA,
+            "models": [asdict(descent) for descent in self.descents],
+            "root_share": ROOT_SHARE,
+            "copy_nats_per_image": COPY_NATS_PER_IMAGE,
+            "matrix": self.matrix.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        """Return a table, and what the cards say."""
+        images, protocol = self.matrix.images, self.matrix.protocol
+        assert protocol is not None
+        head = ("model", "made from", "nats", "±", "back", "next best", "nats", "of usual")
+        rows = [head, *(_cells(descent) for descent in self.descents)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = [
+            f"nats to make a model from another, {images['k']} images of {images['id']}, seed {images['seed']}, "
+            f"protocol {protocol.name}"
+        ]
+        lines += ["  ".join(map(_aligned, row, widths, range(len(head)))).rstrip() for row in rows]
+        lines += [
+            f"{one.model} is the same function as {', '.join(one.copies)}" for one in self.descents if one.copies
+        ]
+        lines += [told for one in self.descents if (told := one.told())]
+        return "\n".join(lines)
+
+
+def find_copies(distances: Nats, most: float) -> list[tuple[int, ...]]:
+    """Return for each model all that are the same function, itself included, in order.
+
+    Args:
+        distances: ``[n, n]``, nats.
+        most: Largest distance between copies, over all images.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    group = connected_components(np.nan_to_num(distances, nan=np.inf) <= most, directed=False)[1]
+    return [tuple(np.flatnonzero(group == group[i]).tolist()) for i in range(len(distances))]
+
+
+def find_parents(
+    nats: Nats, copies: list[tuple[int, ...]] | None = None, *, root_share: float = ROOT_SHARE
+) -> list[int | None]:
+    """Return the parent of each model: the forest that costs least to build from its roots on (Edmonds 1967).
+
+    Each model costs L'(model | parent), a root a share of what it usually costs given another, the median. Copies
+    count as one, for which the first of them stands: only the first is named as a parent.
+
+    Args:
+        nats: ``[n, n]``, L'(i | j).
+        copies: From `find_copies`; none if None.
+        root_share: That share.
+    """
+    import networkx
+
+    copies = copies or [(i,) for i in range(len(nats))]
+    firsts = sorted({group[0] for group in copies})
+    graph = networkx.DiGraph()
+    for i in firsts:
+        others = _others(nats[i], copies, i)
+        usual = float(np.median(nats[i, others])) if others else 0.0
+        graph.add_edge(_NOBODY, i, weight=root_share * usual)
+        graph.add_weighted_edges_from((j, i, float(nats[i, j])) for j in others)
+    tree = networkx.minimum_spanning_arborescence(graph)
+    parents = {child: None if parent == _NOBODY else parent for parent, child in tree.edges}
+    return [parents[group[0]] for group in copies]
+
+
+def _describe(
+    matrix: PairwiseMatrix, copies: list[tuple[int, ...]], i: int, parent: int | None, declared: Declared | None
+) -> Descent:
+    """Gather the evidence for one model."""
+    names, nats, others = [model.id for model in matrix.models], matrix.nats, _others(matrix.nats[i], copies, i)
+    same = tuple(names[j] for j in copies[i] if j != i)
+    if not others:
+        return Descent(names[i], copies=same, declared=declared)
+    candidate = others[0] if parent is None else parent
+    rest = [j for j in others if j != candidate]
+    return Descent(
+        model=names[i],
+        parent=None if parent is None else names[parent],
+        copies=same,
+        nearest=names[others[0]],
+        candidate=names[candidate],
+        nats=float(nats[i, candidate]),
+        back_nats=float(nats[candidate, i]),
+        stderr_nats=float(matrix.stderr_nats[i, candidate]),
+        second=names[rest[0]] if rest else None,
+        second_nats=float(nats[i, rest[0]]) if rest else None,
+        usual_nats=float(np.median(nats[i, others])),
+        declared=declared,
+    )
+
+
+def _others(row: Nats, copies: list[tuple[int, ...]], i: int) -> list[int]:
+    """Return all but model i, the most helpful first; of copies the first only."""
+    return [int(j) for j in np.argsort(row, kind="stable") if copies[j][0] == j and j not in copies[i]]
+
+
+def _check(matrix: PairwiseMatrix) -> None:
+    if matrix.measure != INFODIST:
+        why = "parents are read from what each model costs given each other, in both directions"
+        raise UnfitError(f"{matrix.measure} tells no parents", why, "use a matrix of --measure infodist")
+    if not matrix.complete:
+        missing = int(np.isnan(matrix.nats).sum())
+        (i, j), *_ = np.argwhere(np.isnan(matrix.nats)).tolist()
+        raise UnfitError(
+            f"{missing} codelengths are missing, the first of {matrix.models[i].id} given {matrix.models[j].id}",
+            matrix.errors.get((i, j), "they were not computed, and the one that is missing may be the parent's"),
+            "type the same command again, or leave out the models that fail",
+        )
+
+
+def _cells(one: Descent) -> tuple[str, ...]:
+    """Return a row of the table."""
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.1f}"
+
+    parent = one.parent or f"– (nearest: {one.nearest or 'nobody'})"
+    share = f"{one.nats / one.usual_nats:.0%}" if one.nats is not None and one.usual_nats else ""
+    numbers = (number(one.nats), number(one.stderr_nats), number(one.back_nats))
+    return one.model, parent, *numbers, one.second or "", number(one.second_nats), share
+
+
+def _aligned(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column in (0, 1, 5) else cell.rjust(width)

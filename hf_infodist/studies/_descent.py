@@ -1,0 +1,123 @@
+"""How well a measure tells descent: scores of a matrix against a forest that is known."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_infodist.geometry import dendrogram, triplet_accuracy
+from hf_infodist.lineage import find_copies, find_parents
+from hf_infodist.studies._forest import Birth
+
+_APART = 2  # steps from a root to the origin of all, more than lie between any two of one tree of this depth
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a measure says of one network: how it was made, and whether that is right."""
+
+    how: str
+    right: bool
+
+
+def function_of(births: tuple[Birth, ...]) -> list[int]:
+    """Return for each network the first that computes the same of the same classes."""
+    names = [birth.name for birth in births]
+    return [names.index(birth.parent) if birth.how == "neurons" else i for i, birth in enumerate(births)]  # type: ignore[arg-type]
+
+
+def true_parents(births: tuple[Birth, ...]) -> list[int | None]:
+    """Return who was made from whom, by number."""
+    names = [birth.name for birth in births]
+    return [names.index(birth.parent) if birth.parent else None for birth in births]
+
+
+def path_lengths(births: tuple[Birth, ...]) -> Values:
+    """Return the steps between networks along their forest, ``[n, n]``; a copy of neurons is none.
+
+    Roots have an origin in common, two steps above.
+    """
+    import networkx
+
+    graph = networkx.Graph()
+    for birth in births:
+        weight = _APART if birth.parent is None else int(birth.how != "neurons")
+        graph.add_edge(birth.name, birth.parent or "", weight=weight)
+    steps = dict(networkx.all_pairs_dijkstra_path_length(graph))
+    return np.array([[float(steps[a.name][b.name]) for b in births] for a in births])
+
+
+def parent_answers(values: Values, births: tuple[Birth, ...]) -> list[Answer]:
+    """Ask for the parent of each network that has one: the network of the smallest value in its row.
+
+    Networks that compute the same count as one. What does not apply to a pair is never the smallest.
+    """
+    function, answers = function_of(births), []
+    for i, parent in enumerate(true_parents(births)):
+        if parent is None:
+            continue
+        twin_of_other = births[i].how == "neurons"
+        others = [j for j in range(len(births)) if j != i and (twin_of_other or function[j] != function[i])]
+        known = [j for j in others if not math.isnan(values[i, j])]
+        guess = min(known, key=lambda j: values[i, j]) if known else None
+        answers.append(Answer(births[i].how, guess is not None and function[guess] == function[parent]))
+    return answers
+
+
+def direction_answers(values: Values, births: tuple[Birth, ...]) -> list[Answer]:
+    """Ask of each edge, but for copies of neurons, whether the child given its parent is the smaller value."""
+    edges = [(i, j) for i, j in enumerate(true_parents(births)) if j is not None and births[i].how != "neurons"]
+    known = [(i, j) for i, j in edges if not math.isnan(values[i, j] + values[j, i])]
+    return [Answer(births[i].how, bool(values[i, j] < values[j, i])) for i, j in known]
+
+
+def triplets(values: Values, births: tuple[Birth, ...]) -> dict[str, tuple[float, int]]:
+    """Return triplet accuracies, and of how many: the same tree before another, one step before two or more."""
+    steps = path_lengths(births)
+    far = 2 * _APART
+    return {
+        "same tree": triplet_accuracy(values, lambda a, b: steps[a, b] < far, lambda a, b: steps[a, b] >= far),
+        "one step": triplet_accuracy(values, lambda a, b: steps[a, b] <= 1, lambda a, b: steps[a, b] > 1),
+    }
+
+
+def tree_correlation(distances: Values, births: tuple[Birth, ...]) -> float:
+    """Return the rank correlation of the heights at which pairs join in the dendrogram with their path lengths.
+
+    Pairs to which a measure does not apply count as the farthest. NaN if it applies to none.
+    """
+    from scipy.cluster.hierarchy import cophenet
+    from scipy.spatial.distance import squareform
+    from scipy.stats import spearmanr
+
+    d = np.array(distances)
+    np.fill_diagonal(d, 0)
+    if not np.isfinite(d[~np.eye(len(d), dtype=bool)]).any():
+        return math.nan
+    d[np.isnan(d)] = np.nanmax(d)
+    heights = cophenet(dendrogram(np.maximum(np.maximum(d, d.T), 0)).linkage)
+    steps = squareform(path_lengths(births))
+    return float(spearmanr(heights, steps).statistic) if np.ptp(heights) > 0 else math.nan
+
+
+def rule_answers(nats: Values, births: tuple[Birth, ...], share: float, copy_nats: float) -> list[Answer]:
+    """Ask for parents, or that there is none, by the rule of ``infodist lineage``.
+
+    Of a copy of neurons, its original is right, and so is whatever is proposed for both.
+
+    Args:
+        nats: ``[n, n]``, what a network costs given another.
+        births: The forest.
+        share: As `lineage.ROOT_SHARE`.
+        copy_nats: Distance of copies.
+    """
+    function, copies = function_of(births), find_copies(np.maximum(nats, nats.T), copy_nats)
+    guesses, answers = find_parents(nats, copies, root_share=share), []
+    for i, parent in enumerate(true_parents(births)):
+        guess = guesses[i]
+        named, true = (None if one is None else function[one] for one in (guess, parent))
+        right = parent in copies[i] if births[i].how == "neurons" else named == true
+        answers.append(Answer(births[i].how, right))
+    return answers
