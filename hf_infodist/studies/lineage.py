@@ -197,8 +197,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--scale", choices=SCALES, default="small")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one forest for each")
     parser.add_argument("--output", type=Path, help="folder that receives lineage.json and lineage.png")
-    for name, kind in (("k", int), ("protocol", str), ("train", int)):
-        parser.add_argument(f"--{name}", type=kind, help="instead of that of the scale")
+    parser.add_argument("-k", type=int, help="images of every pair, instead of those of the scale")
+    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, help="instead of that of the scale")
+    parser.add_argument("--train", type=int, help="pictures to train on, instead of those of the scale")
     args = parser.parse_args(words)
     figures = {**_matrix.provenance("lineage", words), "root_share": ROOT_SHARE}
     changes = {name: value for name in ("k", "protocol", "train") if (value := getattr(args, name)) is not None}
