@@ -138,14 +138,13 @@ def test_a_forest_is_grown_measured_and_drawn(tmp_path, capsys, monkeypatch):
     run_study("lineage", words)
     figures = json.loads((tmp_path / "out" / "lineage.json").read_text())
     assert (tmp_path / "out" / "lineage.png").stat().st_size < 150_000
-    nats = np.array(figures["forests"][0]["nats"])
+    (forest,) = figures["samples"]["test"]["forests"]
+    nats = np.array(forest["nats"])
     names = [birth.name for birth in births]
     original, copy = names.index("b"), names.index("b-neurons")
     assert max(nats[original, copy], nats[copy, original]) < 0.1 < np.sort(nats[original])[2]
-    assert figures["summary"]["d_p"]["parent"]["count"] == 5
-    l2 = np.array(
-        [[np.nan if v is None else v for v in row] for row in figures["forests"][0]["baselines"]["parameter/L2"]]
-    )
+    assert figures["samples"]["strange"]["summary"]["d_p"]["parent"]["count"] == 5
+    l2 = np.array([[np.nan if v is None else v for v in row] for row in forest["baselines"]["parameter/L2"]])
     assert l2[original, copy] > l2[names.index("a"), names.index("a-half")]
     card = (tmp_path / "work" / "forest-0" / "a-half" / "README.md").read_text()
     assert "base_model: a\n" in card and "d_p" in capsys.readouterr().out

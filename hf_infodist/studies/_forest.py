@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hf_infodist.demo.train import Recipe, fit, logits, save_timm
 from hf_infodist.models import Classifier, load_classifier
-from hf_infodist.studies._data import FASHION, Task, digits, fashion_mnist
+from hf_infodist.studies._data import FASHION, Task, digits, fashion_mnist, shapes
 from hf_infodist.studies._neurons import permute_neurons
 from hf_infodist.studies._pairs import relabelled
 from hf_infodist.studies._zoo import ARCHITECTURES
@@ -67,6 +67,7 @@ class Scale:
     Attributes:
         architecture: Builds a network of some classes.
         load: Pictures to train on, and others.
+        strange: Pictures of something else.
         mean: Of the pixels, on the scale 0 to 1.
         std: Likewise.
         train: Pictures to train on.
@@ -79,6 +80,7 @@ class Scale:
 
     architecture: Callable[[tuple[str, ...]], nn.Module]
     load: Callable[[], tuple[Task, Task]]
+    strange: Callable[[], Task]
     mean: float
     std: float
     train: int
@@ -95,6 +97,11 @@ def small_pictures() -> tuple[Task, Task]:
         return fashion_mnist("train"), fashion_mnist("test")
     everything = digits()
     return everything.first(1200), everything.first(len(everything.images), skip=1200)
+
+
+def strange_pictures() -> Task:
+    """Return the digits of scikit-learn, or shapes where it is these that networks are trained on."""
+    return digits() if FASHION.exists() else shapes("form", 1000)
 
 
 def tiny_imagenet() -> tuple[Task, Task]:
@@ -127,9 +134,31 @@ def resnet56(classes: tuple[str, ...]) -> nn.Module:
 
 SCALES = {
     "small": Scale(
-        ARCHITECTURES["resnet10"], small_pictures, 0.286, 0.353, 12_000, 300, "probe", (3, 5e-3), (1, 2e-3), 50
+        architecture=ARCHITECTURES["resnet10"],
+        load=small_pictures,
+        strange=strange_pictures,
+        mean=0.286,
+        std=0.353,
+        train=12_000,
+        k=300,
+        protocol="probe",
+        root=(3, 5e-3),
+        child=(1, 2e-3),
+        batch=50,
     ),
-    "paper": Scale(resnet56, tiny_imagenet, 0.45, 0.27, 100_000, 10_000, "standard", (60, 5e-3), (10, 2e-3), 128),
+    "paper": Scale(
+        architecture=resnet56,
+        load=tiny_imagenet,
+        strange=digits,
+        mean=0.45,
+        std=0.27,
+        train=100_000,
+        k=10_000,
+        protocol="standard",
+        root=(60, 5e-3),
+        child=(10, 2e-3),
+        batch=128,
+    ),
 }
 
 

@@ -4,8 +4,8 @@
 
 Each forest has two roots, trained on the same pictures from different weights, and eight descendants: networks
 trained further on a random half, on noisy labels or on another question, a distilled student, a copy with its neurons
-in another order and one with its classes in another order. All pairs are measured on test pictures. Scores, each over
-all forests:
+in another order and one with its classes in another order. All pairs are measured twice: on test pictures, and on
+strange ones, of something that no training has told the networks what to make of. Scores, over all forests:
 
 * parent: of each descendant, whether its parent is the network of the smallest value; networks that compute the same
   count as one;
@@ -19,16 +19,12 @@ Checkpoints are kept in the work folder and codelengths in the store, so a rerun
 import argparse
 import json
 import logging
-import math
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 from hf_infodist.baselines.measures import MEASURES
 from hf_infodist.lineage import COPY_NATS_PER_IMAGE, ROOT_SHARE
@@ -39,6 +35,7 @@ from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies import _descent, _matrix
 from hf_infodist.studies._descent import Answer, Values
 from hf_infodist.studies._forest import FOREST, SCALES, Birth, Scale, grow
+from hf_infodist.studies._scores import choose_share, score, shares, summarise, table
 from hf_infodist.training import make_accelerator
 
 DISTANCE, CHILD, PARENT = "d_p", "L'(child | parent)", "L'(parent | child)"
@@ -68,20 +65,6 @@ def readings(matrices: dict[str, PairwiseMatrix]) -> dict[str, Values]:
     return found
 
 
-def score(values: Values, births: tuple[Birth, ...]) -> dict[str, Any]:
-    """Return all scores of one measure on one forest; answers are kept one by one."""
-    directed = not np.array_equal(values, values.T, equal_nan=True)
-    directions = _descent.direction_answers(values, births) if directed else []
-    triplets = _descent.triplets(values, births)
-    return {
-        "parent": [vars(answer) for answer in _descent.parent_answers(values, births)],
-        **{name: share if count else None for name, (share, count) in triplets.items()},
-        "triplets": {name: count for name, (_, count) in triplets.items()},
-        "tree": None if math.isnan(tree := _descent.tree_correlation(values, births)) else tree,
-        "direction": [vars(answer) for answer in directions],
-    }
-
-
 def examine(births: tuple[Birth, ...], forest: Sequence[Classifier], images: Any, protocol: str) -> dict[str, Any]:
     """Measure and score one forest."""
     matrices = measure(forest, images, protocol)
@@ -103,90 +86,29 @@ def examine(births: tuple[Birth, ...], forest: Sequence[Classifier], images: Any
     }
 
 
-def summarise(forests: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return mean and spread over forests of each score, and of answers the share over all with its 95 % interval."""
-    summary: dict[str, dict[str, Any]] = {}
-    for name in forests[0]["scores"]:
-        rows = [forest["scores"][name] for forest in forests]
-        summary[name] = {key: _spread([row[key] for row in rows]) for key in ("same tree", "one step", "tree")}
-        for key in ("parent", "direction"):
-            answers = [Answer(**answer) for row in rows for answer in row[key]]
-            rights = [[answer["right"] for answer in row[key]] for row in rows]
-            summary[name][key] = _shares(answers) | {"by_forest": [fmean(one) if one else None for one in rights]}
-    return summary
-
-
-def choose_share(forests: Sequence[dict[str, Any]], rule: str) -> dict[str, Any]:
-    """Return how often a rule is right at each share, and at the share that is best on all other forests."""
-    curves = [forest["rules"][rule] for forest in forests]
-    mean = {share: fmean(curve[share] for curve in curves) for share in curves[0]}
-    left_out = []
-    for number, curve in enumerate(curves):
-        others = [other for place, other in enumerate(curves) if place != number] or [curve]
-        best = max(fmean(other[share] for other in others) for share in curve)
-        plateau = [share for share in curve if fmean(other[share] for other in others) == best]
-        left_out.append(curve[plateau[len(plateau) // 2]])
-    return {"mean": mean, "left_out_forest": _spread(left_out)}
-
-
-def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    known = [value for value in values if value is not None]
-    return {
-        "mean": fmean(known) if known else None,
-        "standard_deviation": stdev(known) if len(known) > 1 else None,
-        "by_forest": list(values),
-    }
-
-
-def _shares(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return the share of right answers with Wilson's interval, and by how the networks were made."""
-    from scipy.stats import binomtest
-
-    by_how: dict[str, list[bool]] = defaultdict(list)
-    for answer in answers:
-        by_how[answer.how].append(answer.right)
-    right, count = sum(answer.right for answer in answers), len(answers)
-    interval = binomtest(right, count).proportion_ci(method="wilson") if count else None
-    return {
-        "right": right,
-        "count": count,
-        "share": right / count if count else None,
-        "interval": [interval.low, interval.high] if interval else None,
-        "by_how": {how: [sum(rights), len(rights)] for how, rights in by_how.items()},
-    }
-
-
-def table(summary: dict[str, dict[str, Any]]) -> str:
-    """Show the summary: a row per measure."""
-    columns = ("parent", "same tree", "one step", "tree", "direction")
-    lines = [f"{'':<36}" + "".join(f"{column:>16}" for column in columns)]
-    for name, row in summary.items():
-        cells = [_cell(row[column]) for column in columns]
-        lines.append(f"{name:<36}" + "".join(f"{cell:>16}" for cell in cells))
-    return "\n".join(lines)
-
-
-def _cell(score: dict[str, Any]) -> str:
-    if "share" in score:
-        return f"{score['share']:.2f} ({score['count']})" if score["count"] else "n/a"
-    if score["mean"] is None:
-        return "n/a"
-    return f"{score['mean']:.2f}" + (f" ± {score['standard_deviation']:.2f}" if score["standard_deviation"] else "")
-
-
 def run(scale: Scale, births: tuple[Birth, ...], seeds: Sequence[int], work: Path, figures: dict[str, Any]) -> None:
     """Grow and examine a forest for each seed; after each of them what is known is written to the work folder."""
     train, test = scale.load()
-    images = _matrix.sample(f"{test.name} test", test.images, min(scale.k, len(test.images)))
-    figures |= {"images": images.to_dict(), "births": [vars(birth) for birth in births], "forests": []}
+    samples = {}
+    for kind, task in (("test", test), ("strange", scale.strange())):
+        images = _matrix.sample(f"{task.name}, {kind}", task.images, min(scale.k, len(task.images)))
+        samples[kind] = images
+        figures["samples"][kind] = {"images": images.to_dict(), "forests": []}
     for seed in seeds:
         forest = grow(births, train.first(scale.train), work / f"forest-{seed}", scale, seed)
-        figures["forests"].append({"seed": seed, **examine(births, forest, images, scale.protocol)})
-        figures["summary"] = summarise(figures["forests"])
-        proposed = [Answer(**answer) for forest in figures["forests"] for answer in forest["proposed"]]
-        figures["proposed"] = _shares(proposed)
-        figures["rules"] = {rule: choose_share(figures["forests"], rule) for rule in (DISTANCE, CHILD, PARENT)}
-        (work / "lineage.json").write_text(json.dumps(figures, indent=1) + "\n")
+        for kind, images in samples.items():
+            found = figures["samples"][kind]
+            found["forests"].append({"seed": seed, **examine(births, forest, images, scale.protocol)})
+            conclude(found)
+            (work / "lineage.json").write_text(json.dumps(figures) + "\n")
+
+
+def conclude(found: dict[str, Any]) -> None:
+    """Add the summary of all forests on one sample."""
+    forests = found["forests"]
+    found["summary"] = summarise(forests)
+    found["proposed"] = shares([Answer(**answer) for forest in forests for answer in forest["proposed"]])
+    found["rules"] = {rule: choose_share(forests, rule) for rule in (DISTANCE, CHILD, PARENT)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -202,6 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--train", type=int, help="pictures to train on, instead of those of the scale")
     args = parser.parse_args(words)
     figures = {**_matrix.provenance("lineage", words), "root_share": ROOT_SHARE}
+    figures |= {"births": [vars(birth) for birth in FOREST], "samples": {}}
     changes = {name: value for name in ("k", "protocol", "train") if (value := getattr(args, name)) is not None}
     scale = replace(SCALES[args.scale], **changes)
     figures["settings"] = {name: value for name, value in vars(scale).items() if not callable(value)} | {
@@ -214,9 +137,12 @@ def main(argv: list[str] | None = None) -> None:
         from hf_infodist.studies._lineage_plot import draw
 
         args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "lineage.json").write_text(json.dumps(figures, indent=1) + "\n")
+        (args.output / "lineage.json").write_text(json.dumps(figures) + "\n")
         draw(figures, args.output / "lineage.png")
-    sys.stdout.write(table(figures["summary"]) + "\n")
+    for kind, found in figures["samples"].items():
+        sys.stdout.write(
+            f"{kind}: {found['images']['k']} images of {found['images']['id']}\n{table(found['summary'])}\n"
+        )
 
 
 if __name__ == "__main__":
