@@ -111,10 +111,10 @@ def test_classes_are_found_by_name_and_models_without_them_are_refused(tmp_path)
 
 def test_members_are_good_enough_and_their_gain_is_on_the_labels(store):
     choice = choose_ensemble(
-        ["demo:cnn", "demo:vit", "random:demo:cnn"], 2, "digits", k=40, protocol="probe", within=0.3
+        ["demo:cnn", "demo:vit", "random:demo:cnn"], 2, "digits", k=24, protocol="probe", within=0.3
     )
-    assert choice.members == ("demo:cnn", "demo:vit") and choice.labelled == 40
-    images = load_images("digits", k=40)
+    assert choice.members == ("demo:cnn", "demo:vit") and choice.labelled == 24
+    images = load_images("digits", k=24)
     told = []
     for name in choice.members:
         model = load_classifier(name)
@@ -128,6 +128,7 @@ def test_members_are_good_enough_and_their_gain_is_on_the_labels(store):
     assert len(choice.matrix.models) == 2  # who is not good enough is not compared
 
 
+@pytest.mark.slow
 def test_too_few_good_models_are_told_with_the_margin_that_would_do(capsys):
     models = ["demo:cnn", "random:demo:cnn", "random:demo:vit"]
     words = [*models, "--pick", 3, "-i", "digits", "-k", 24, "-p", "probe"]
@@ -139,6 +140,7 @@ def test_too_few_good_models_are_told_with_the_margin_that_would_do(capsys):
     assert code == 0 and json.loads(out)["members"] == models
 
 
+@pytest.mark.slow
 def test_without_labels_nothing_is_said_of_gain(tmp_path, capsys):
     from PIL import Image
 

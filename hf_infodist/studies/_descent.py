@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_infodist.geometry import dendrogram, triplet_accuracy
-from hf_infodist.lineage import find_copies, find_parents
+from hf_infodist.lineage import find_parents
 from hf_infodist.studies._forest import Birth
 
 _APART = 2  # steps from a root to the origin of all, more than lie between any two of one tree of this depth
 Values = NDArray[np.float64]
+Copies = list[tuple[int, ...]]
+Parents = list[int | None]
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def parent_answers(values: Values, births: tuple[Birth, ...]) -> list[Answer]:
 
 
 def direction_answers(values: Values, births: tuple[Birth, ...]) -> list[Answer]:
-    """Ask of each edge, but for copies of neurons, whether the child given its parent is the smaller value."""
-    edges = [(i, j) for i, j in enumerate(true_parents(births)) if j is not None and births[i].how != "neurons"]
+    """Ask of each edge whether the child given its parent is the smaller value; copies have no direction."""
+    copies = ("neurons", "labels")
+    edges = [(i, j) for i, j in enumerate(true_parents(births)) if j is not None and births[i].how not in copies]
     known = [(i, j) for i, j in edges if not math.isnan(values[i, j] + values[j, i])]
     return [Answer(births[i].how, bool(values[i, j] < values[j, i])) for i, j in known]
 
@@ -102,19 +105,33 @@ def tree_correlation(distances: Values, births: tuple[Birth, ...]) -> float:
     return float(spearmanr(heights, steps).statistic) if np.ptp(heights) > 0 else math.nan
 
 
-def rule_answers(nats: Values, births: tuple[Birth, ...], share: float, copy_nats: float) -> list[Answer]:
-    """Ask for parents, or that there is none, by the rule of ``infodist lineage``.
+def nearest_central(nats: Values, copies: Copies, share: float) -> Parents:
+    """Propose parents as ``infodist lineage`` does."""
+    return find_parents(nats, copies, root_share=share)
 
-    Of a copy of neurons, its original is right, and so is whatever is proposed for both.
 
-    Args:
-        nats: ``[n, n]``, what a network costs given another.
-        births: The forest.
-        share: As `lineage.ROOT_SHARE`.
-        copy_nats: Distance of copies.
+def arborescence(nats: Values, copies: Copies, share: float) -> Parents:
+    """Propose the forest that costs least to build from its roots on (Edmonds 1967).
+
+    Each network costs L'(network | parent), a root a share of what it usually costs given another.
     """
-    function, copies = function_of(births), find_copies(np.maximum(nats, nats.T), copy_nats)
-    guesses, answers = find_parents(nats, copies, root_share=share), []
+    import networkx
+
+    firsts, graph = sorted({group[0] for group in copies}), networkx.DiGraph()
+    for i in firsts:
+        others = [j for j in firsts if j != i]
+        graph.add_edge("nobody", i, weight=share * float(np.median(nats[i, others])))
+        graph.add_weighted_edges_from((j, i, float(nats[i, j])) for j in others)
+    parents = {child: parent for parent, child in networkx.minimum_spanning_arborescence(graph).edges}
+    return [None if parents[group[0]] == "nobody" else parents[group[0]] for group in copies]
+
+
+def rule_answers(guesses: Parents, copies: Copies, births: tuple[Birth, ...]) -> list[Answer]:
+    """Tell which proposals are right, of roots that they have no parent.
+
+    Of a copy of neurons its original is right, whatever is proposed for both.
+    """
+    function, answers = function_of(births), []
     for i, parent in enumerate(true_parents(births)):
         guess = guesses[i]
         named, true = (None if one is None else function[one] for one in (guess, parent))

@@ -56,7 +56,7 @@ def _draw_scores(axes: Axes, summary: dict[str, dict[str, Any]]) -> None:
 def _draw_directions(axes: Axes, births: list[dict[str, Any]], forests: list[dict[str, Any]]) -> None:
     """Draw each edge by what it costs down and up; above the diagonal the child given its parent is the cheaper."""
     place = {birth["name"]: i for i, birth in enumerate(births)}
-    hows = [how for how in dict.fromkeys(birth["how"] for birth in births) if how not in ("root", "neurons")]
+    hows = [how for how in dict.fromkeys(birth["how"] for birth in births) if how not in ("root", "neurons", "labels")]
     for number, how in enumerate(hows):
         edges = [(i, place[birth["parent"]]) for i, birth in enumerate(births) if birth["how"] == how]
         nats = [(one["nats"][i][j], one["nats"][j][i]) for one in forests for i, j in edges]

@@ -13,6 +13,8 @@ strange ones, of something that no training has told the networks what to make o
 * tree: rank correlation of the dendrogram's heights with the steps along the forest;
 * direction: of each edge, whether the child given its parent is the smaller value (directed measures only).
 
+Beside them, how often the rule of `infodist lineage` is right about parents and roots, and others that were tried.
+
 Checkpoints are kept in the work folder and codelengths in the store, so a rerun computes what is missing.
 """
 
@@ -27,7 +29,7 @@ from statistics import fmean
 from typing import Any
 
 from hf_infodist.baselines.measures import MEASURES
-from hf_infodist.lineage import COPY_NATS_PER_IMAGE, ROOT_SHARE
+from hf_infodist.lineage import COPY_NATS_PER_IMAGE, ROOT_SHARE, find_copies
 from hf_infodist.models import Classifier
 from hf_infodist.pairwise import INFODIST, PairwiseMatrix, pairwise_distances
 from hf_infodist.processes import one_thread
@@ -39,6 +41,11 @@ from hf_infodist.studies._scores import choose_share, score, shares, summarise, 
 from hf_infodist.training import make_accelerator
 
 DISTANCE, CHILD, PARENT = "d_p", "L'(child | parent)", "L'(parent | child)"
+RULES = {  # by which parents are proposed, and from what; the first is that of the command
+    "nearest of the more central": (_descent.nearest_central, CHILD),
+    "arborescence": (_descent.arborescence, CHILD),
+    "arborescence of d_p": (_descent.arborescence, DISTANCE),
+}
 _BASELINES = [one for one in MEASURES if one.name != "KL(B‖A)"]
 _SHARES = [round(0.05 * step, 2) for step in range(6, 21)]
 _LOG = logging.getLogger(__name__)
@@ -68,10 +75,12 @@ def readings(matrices: dict[str, PairwiseMatrix]) -> dict[str, Values]:
 def examine(births: tuple[Birth, ...], forest: Sequence[Classifier], images: Any, protocol: str) -> dict[str, Any]:
     """Measure and score one forest."""
     matrices = measure(forest, images, protocol)
-    read, copy_nats = readings(matrices), COPY_NATS_PER_IMAGE * len(images)
+    read, distances = readings(matrices), matrices[INFODIST].distances
+    copies = find_copies(distances, COPY_NATS_PER_IMAGE * len(images))
 
     def by_rule(name: str, share: float) -> list[Answer]:
-        return _descent.rule_answers(read[name], births, share, copy_nats)
+        rule, reading = RULES[name]
+        return _descent.rule_answers(rule(read[reading], copies, share), copies, births)
 
     return {
         "nats": _matrix.rounded(matrices[INFODIST].nats),
@@ -79,9 +88,9 @@ def examine(births: tuple[Birth, ...], forest: Sequence[Classifier], images: Any
         "scores": {name: score(values, births) for name, values in read.items()},
         "rules": {
             name: {str(share): fmean(answer.right for answer in by_rule(name, share)) for share in _SHARES}
-            for name in (DISTANCE, CHILD, PARENT)
+            for name in RULES
         },
-        "proposed": [vars(answer) for answer in by_rule(CHILD, ROOT_SHARE)],
+        "proposed": {name: [vars(answer) for answer in by_rule(name, ROOT_SHARE)] for name in RULES},
         "baselines": {name: _matrix.rounded(other.nats) for name, other in matrices.items() if name != INFODIST},
     }
 
@@ -107,8 +116,11 @@ def conclude(found: dict[str, Any]) -> None:
     """Add the summary of all forests on one sample."""
     forests = found["forests"]
     found["summary"] = summarise(forests)
-    found["proposed"] = shares([Answer(**answer) for forest in forests for answer in forest["proposed"]])
-    found["rules"] = {rule: choose_share(forests, rule) for rule in (DISTANCE, CHILD, PARENT)}
+    for name in RULES:
+        answers = [Answer(**answer) for forest in forests for answer in forest["proposed"][name]]
+        by_forest = [fmean(answer["right"] for answer in forest["proposed"][name]) for forest in forests]
+        found.setdefault("proposed", {})[name] = shares(answers) | {"by_forest": by_forest}
+    found["rules"] = {rule: choose_share(forests, rule) for rule in RULES}
 
 
 def main(argv: list[str] | None = None) -> None:
