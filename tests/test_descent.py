@@ -46,6 +46,7 @@ def test_steps_along_the_forest():
 def test_who_knows_the_truth_has_every_score():
     values = truth()
     assert share(_descent.parent_answers(values, FOREST)) == share(_descent.direction_answers(values, FOREST)) == 1
+    assert share(_descent.central_answers(values, FOREST)) == 1
     assert len(_descent.parent_answers(values, FOREST)) == 8 and len(_descent.direction_answers(values, FOREST)) == 6
     assert {name: value for name, (value, _) in _descent.triplets(values, FOREST).items()} == {
         "same tree": 1.0,
@@ -99,7 +100,7 @@ def test_noise_has_what_chance_has():
 def test_what_does_not_apply_is_no_answer():
     values = np.full((10, 10), np.nan)
     assert share(_descent.parent_answers(values, FOREST)) == 0 and not _descent.direction_answers(values, FOREST)
-    assert np.isnan(_descent.tree_correlation(values, FOREST))
+    assert np.isnan(_descent.tree_correlation(values, FOREST)) and not _descent.central_answers(values, FOREST)
 
 
 def test_the_parent_of_an_original_is_not_its_copy():

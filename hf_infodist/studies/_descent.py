@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,10 +71,28 @@ def parent_answers(values: Values, births: tuple[Birth, ...]) -> list[Answer]:
 
 def direction_answers(values: Values, births: tuple[Birth, ...]) -> list[Answer]:
     """Ask of each edge whether the child given its parent is the smaller value; copies have no direction."""
-    copies = ("neurons", "labels")
-    edges = [(i, j) for i, j in enumerate(true_parents(births)) if j is not None and births[i].how not in copies]
-    known = [(i, j) for i, j in edges if not math.isnan(values[i, j] + values[j, i])]
+    known = [(i, j) for i, j in _edges(births) if not math.isnan(values[i, j] + values[j, i])]
     return [Answer(births[i].how, bool(values[i, j] < values[j, i])) for i, j in known]
+
+
+def _edges(births: tuple[Birth, ...]) -> list[tuple[int, int]]:
+    """Return children and parents, but for copies."""
+    pairs = enumerate(true_parents(births))
+    return [(i, j) for i, j in pairs if j is not None and births[i].how not in ("neurons", "labels")]
+
+
+def central_answers(values: Values, births: tuple[Birth, ...]) -> list[Answer]:
+    """Ask of the same edges whether the parent is the more central: of a smaller mean distance from all others.
+
+    Networks that compute the same count as one; pairs to which the measure does not apply are left out.
+    """
+    function, distances = function_of(births), np.maximum(values, values.T)
+    firsts, means = sorted(set(function)), {}
+    for i in firsts:
+        known = [float(distances[i, j]) for j in firsts if j != i and not math.isnan(distances[i, j])]
+        means[i] = fmean(known) if known else math.nan
+    edges = [(i, function[j]) for i, j in _edges(births)]
+    return [Answer(births[i].how, means[j] < means[i]) for i, j in edges if not math.isnan(means[i] + means[j])]
 
 
 def triplets(values: Values, births: tuple[Birth, ...]) -> dict[str, tuple[float, int]]:

@@ -49,8 +49,8 @@ def _draw_scores(axes: Axes, summary: dict[str, dict[str, Any]]) -> None:
     axes.set(xlim=(min(-0.02, axes.get_xlim()[0]), 1.02), xlabel="share right, or rank correlation")
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    for label in axes.get_yticklabels():
-        label.set_fontweight("bold" if "/" not in label.get_text() else "normal")  # this package's
+    for tick in axes.get_yticklabels():
+        tick.set_fontweight("bold" if "/" not in tick.get_text() else "normal")  # this package's
 
 
 def _draw_directions(axes: Axes, births: list[dict[str, Any]], forests: list[dict[str, Any]]) -> None:

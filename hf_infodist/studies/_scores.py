@@ -24,6 +24,7 @@ def score(values: Values, births: tuple[Birth, ...]) -> dict[str, Any]:
         "triplets": {name: count for name, (_, count) in triplets.items()},
         "tree": None if math.isnan(tree := _descent.tree_correlation(values, births)) else tree,
         "direction": [vars(answer) for answer in directions],
+        "central": [vars(answer) for answer in _descent.central_answers(values, births)],
     }
 
 
@@ -33,7 +34,7 @@ def summarise(forests: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for name in forests[0]["scores"]:
         rows = [forest["scores"][name] for forest in forests]
         summary[name] = {key: _spread([row[key] for row in rows]) for key in ("same tree", "one step", "tree")}
-        for key in ("parent", "direction"):
+        for key in ("parent", "direction", "central"):
             answers = [Answer(**answer) for row in rows for answer in row[key]]
             rights = [[answer["right"] for answer in row[key]] for row in rows]
             summary[name][key] = shares(answers) | {"by_forest": [fmean(one) if one else None for one in rights]}
@@ -55,7 +56,7 @@ def choose_share(forests: Sequence[dict[str, Any]], rule: str) -> dict[str, Any]
 
 def table(summary: dict[str, dict[str, Any]]) -> str:
     """Show the summary: a row per measure."""
-    columns = ("parent", "same tree", "one step", "tree", "direction")
+    columns = ("parent", "same tree", "one step", "tree", "direction", "central")
     lines = [f"{'':<36}" + "".join(f"{column:>16}" for column in columns)]
     for name, row in summary.items():
         cells = [_cell(row[column]) for column in columns]

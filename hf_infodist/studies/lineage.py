@@ -11,7 +11,8 @@ strange ones, of something that no training has told the networks what to make o
   count as one;
 * same tree, one step: triplets in which the nearer relative is nearer;
 * tree: rank correlation of the dendrogram's heights with the steps along the forest;
-* direction: of each edge, whether the child given its parent is the smaller value (directed measures only).
+* direction: of each edge, whether the child given its parent is the smaller value (directed measures only);
+* central: of each edge, whether the parent has the smaller mean value over all others.
 
 Beside them, how often the rule of `infodist lineage` is right about parents and roots, and others that were tried.
 
@@ -47,6 +48,7 @@ RULES = {  # by which parents are proposed, and from what; the first is that of 
     "arborescence of d_p": (_descent.arborescence, DISTANCE),
 }
 _BASELINES = [one for one in MEASURES if one.name != "KL(B‖A)"]
+KINDS = ("test", "strange")
 _SHARES = [round(0.05 * step, 2) for step in range(6, 21)]
 _LOG = logging.getLogger(__name__)
 
@@ -95,11 +97,19 @@ def examine(births: tuple[Birth, ...], forest: Sequence[Classifier], images: Any
     }
 
 
-def run(scale: Scale, births: tuple[Birth, ...], seeds: Sequence[int], work: Path, figures: dict[str, Any]) -> None:
+def run(
+    scale: Scale,
+    births: tuple[Birth, ...],
+    seeds: Sequence[int],
+    kinds: Sequence[str],
+    work: Path,
+    figures: dict[str, Any],
+) -> None:
     """Grow and examine a forest for each seed; after each of them what is known is written to the work folder."""
     train, test = scale.load()
     samples = {}
-    for kind, task in (("test", test), ("strange", scale.strange())):
+    for kind in kinds:
+        task = test if kind == "test" else scale.strange()
         images = _matrix.sample(f"{task.name}, {kind}", task.images, min(scale.k, len(task.images)))
         samples[kind] = images
         figures["samples"][kind] = {"images": images.to_dict(), "forests": []}
@@ -131,6 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--scale", choices=SCALES, default="small")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one forest for each")
     parser.add_argument("--output", type=Path, help="folder that receives lineage.json and lineage.png")
+    parser.add_argument("--samples", choices=KINDS, nargs="+", default=list(KINDS), help="pictures to measure on")
     parser.add_argument("-k", type=int, help="images of every pair, instead of those of the scale")
     parser.add_argument("--protocol", "-p", choices=PROTOCOLS, help="instead of that of the scale")
     parser.add_argument("--train", type=int, help="pictures to train on, instead of those of the scale")
@@ -144,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     args.work.mkdir(parents=True, exist_ok=True)
     with one_thread(make_accelerator().device):
-        run(scale, FOREST, args.seeds, args.work, figures)
+        run(scale, FOREST, args.seeds, args.samples, args.work, figures)
     if args.output:
         from hf_infodist.studies._lineage_plot import draw
 
