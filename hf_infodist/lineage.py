@@ -42,6 +42,8 @@ class Descent:
         second_nats: L'(model | second).
         usual_nats: Median of L'(model | another) over all others, copies counted once.
         declared: What its card says; None if nothing.
+        as_declared: Whether what is declared is the parent, the nearest, or a copy of either or of the model; None if
+            none of it is among the models.
     """
 
     model: str
@@ -57,17 +59,16 @@ class Descent:
     second_nats: float | None = None
     usual_nats: float | None = None
     declared: Declared | None = None
+    as_declared: bool | None = None
 
     def told(self) -> str | None:
         """Compare with what the card declares; None if it declares nothing."""
         if self.declared is None:
             return None
         told = f"{self.model}: declared: {self.declared}; measured: nearest is {self.nearest or 'a copy'}"
-        if not self.declared.among:
+        if self.as_declared is None:
             return f"{told}, and what is declared is not among these models"
-        if self.parent in self.declared.among or {self.nearest, *self.copies} & set(self.declared.among):
-            return told
-        return f"{told}: they differ"
+        return told if self.as_declared else f"{told}: they differ"
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,11 @@ def _describe(
     """Gather the evidence for one model."""
     names, nats, others = [model.id for model in matrix.models], matrix.nats, _others(matrix.nats[i], copies, i)
     same = tuple(names[j] for j in copies[i] if j != i)
+    candidate = parent if parent is not None else next(iter(others), i)
+    alike = {names[j] for one in (i, candidate, *others[:1]) for j in copies[one]}
+    as_declared = bool(alike & set(declared.among)) if declared and declared.among else None
     if not others:
-        return Descent(names[i], copies=same, declared=declared)
-    candidate = others[0] if parent is None else parent
+        return Descent(names[i], copies=same, declared=declared, as_declared=as_declared)
     rest = [j for j in others if j != candidate]
     return Descent(
         model=names[i],
@@ -192,11 +195,12 @@ def _describe(
         candidate=names[candidate],
         nats=float(nats[i, candidate]),
         back_nats=float(nats[candidate, i]),
-        stderr_nats=float(matrix.stderr_nats[i, candidate]),
+        stderr_nats=None if np.isnan(stderr := matrix.stderr_nats[i, candidate]) else float(stderr),
         second=names[rest[0]] if rest else None,
         second_nats=float(nats[i, rest[0]]) if rest else None,
         usual_nats=float(np.median(nats[i, others])),
         declared=declared,
+        as_declared=as_declared,
     )
 
 

@@ -156,6 +156,20 @@ def test_a_declared_parent_is_compared_with_the_measured_one(folders):
     nats[1, 3], nats[1, 0] = 90, 5
     told = str(Lineage.of(matrix(nats, names), read_declared(names)))
     assert "measured: nearest is ./root\n" in told
+    np.fill_diagonal(nats, 0)
+    names.append("./broken")  # a copy of the root, which comes first
+    nats = np.vstack([np.hstack([nats, nats[:, :1]]), [*nats[0], 0]])
+    order = [4, 1, 2, 3, 0]
+    copied = matrix(nats[np.ix_(order, order)], [names[i] for i in order])
+    child = Lineage.of(copied, read_declared(names)).descents[1]
+    assert child.nearest == "./broken" and child.as_declared
+
+
+def test_an_error_that_is_not_known_is_no_number():
+    full = family()
+    fields = Lineage.of(replace(full, stderr_nats=np.full_like(full.nats, math.nan))).to_dict()
+    assert fields["models"][1]["stderr_nats"] is None
+    json.dumps(fields, allow_nan=False)
 
 
 def test_the_command_reads_a_matrix_or_computes_one(tmp_path, capsys, folders):
