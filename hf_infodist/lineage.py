@@ -116,7 +116,7 @@ class Lineage:
         """Return a table, and what the cards say."""
         images, protocol = self.matrix.images, self.matrix.protocol
         assert protocol is not None
-        head = ("model", "made from", "nats", "±", "back", "next best", "nats", "of usual", "from all")
+        head = ("model", "made from", "nats", "±", "back", "next best", "nats", "of usual", "mean distance")
         rows = [head, *(_cells(descent) for descent in self.descents)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = [

@@ -1,4 +1,4 @@
-"""Who was made from whom, told by the information distance and by other measures, in forests of known descent.
+"""Who was made from whom, by the information distance and by other measures, in forests of known descent.
 
 `infodist study lineage --work FOLDER [--scale small|paper] [--seeds 0 1 2] [--output FOLDER]`
 
