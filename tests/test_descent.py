@@ -159,7 +159,7 @@ def test_a_forest_is_grown_measured_and_drawn(tmp_path, capsys, monkeypatch):
     births = (*few, Birth("b-neurons", "b", "neurons"), Birth("b-distilled", "b", "distilled"))
     monkeypatch.setattr(study, "FOREST", births)
     monkeypatch.setattr(_forest, "FASHION", tmp_path / "none")  # the digits are everywhere
-    small = replace(SCALES["small"], root=(2, 5e-3), train=600, k=48)
+    small = replace(SCALES["small"], root=(2, 5e-3), train=400, k=32)
     monkeypatch.setattr(study, "SCALES", {"small": small})
     words = ["--work", str(tmp_path / "work"), "--seeds", "0", "--output", str(tmp_path / "out")]
     run_study("lineage", words)
