@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hf_infodist.codelength import Codelength
     from hf_infodist.distance import Execution, codelength, complexity, information_distance, information_transfer
+    from hf_infodist.ensemble import choose_ensemble
     from hf_infodist.errors import InfodistError
     from hf_infodist.geometry import Geometry, isomap
     from hf_infodist.images import Images, load_images
+    from hf_infodist.lineage import Lineage
     from hf_infodist.models import Classifier, load_classifier
     from hf_infodist.pairwise import PairwiseMatrix, pairwise_distances
     from hf_infodist.protocol import PROTOCOLS, CodingProtocol
@@ -24,7 +26,9 @@ _HOMES = {
     "Images": "images",
     "InfodistError": "errors",
     "InformationDistance": "result",
+    "Lineage": "lineage",
     "PairwiseMatrix": "pairwise",
+    "choose_ensemble": "ensemble",
     "codelength": "distance",
     "complexity": "distance",
     "information_distance": "distance",
@@ -45,7 +49,9 @@ __all__ = [
     "Images",
     "InfodistError",
     "InformationDistance",
+    "Lineage",
     "PairwiseMatrix",
+    "choose_ensemble",
     "codelength",
     "complexity",
     "information_distance",

@@ -38,6 +38,7 @@ class Found:
     split: str | None
     data: Any  # a `datasets.Dataset`, a `datasets.IterableDataset` or a list of pictures
     labels: list[int] | None = None  # of a list
+    label_names: tuple[str, ...] | None = None  # a name per class
     revision: str | None = None  # commit on the Hub
 
 

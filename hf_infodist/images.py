@@ -37,6 +37,7 @@ class Images:
         seed: Seed of the order.
         fingerprint: Hash of the sample and its order, the same for the same image files wherever they are stored.
         labels: Class of each image in the sample's order (-1: unlabelled), where a column of class labels exists.
+        label_names: A name per class, where the dataset has them.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Images:
     seed: int
     fingerprint: str
     labels: list[int] | None = field(repr=False)
+    label_names: tuple[str, ...] | None = field(repr=False)
     _pictures: Any = field(repr=False)  # rows of the source, still encoded
     _rows: np.ndarray = field(repr=False)  # [k] row of each image in the source
     _digests: bytes = field(repr=False)  # [32 k] sha256 of each image
@@ -202,7 +204,8 @@ def _sample_dataset(found: Found, wish: str | None, k: int | None, seed: int) ->
         if isinstance(data.features[column], datasets.Image):
             pictures = pictures.cast_column(column, datasets.Image(decode=False))
     labels = None if label is None else [-1 if y is None else y for y in data.select_columns([label])[:][label]]
-    found = replace(found, data=pictures, labels=labels)
+    names = None if label is None else tuple(found.data.features[label].names)
+    found = replace(found, data=pictures, labels=labels, label_names=names)
     return _sample(found, column, k, seed, STREAM_BUFFER if streaming else None)
 
 
@@ -222,7 +225,7 @@ def _sample(found: Found, column: str | None, k: int | None, seed: int, buffer: 
     digests = b"".join(_digest(found, column, int(row)) for row in rows)
     labels = None if found.labels is None else [found.labels[row] for row in rows]
     origin = (found.id, found.revision, found.config, found.split, column, int(seed))
-    return Images(*origin, _fold(digests), labels, found.data, rows, digests)
+    return Images(*origin, _fold(digests), labels, found.label_names, found.data, rows, digests)
 
 
 def _order(n: int, k: int, seed: int, buffer: int | None) -> np.ndarray:

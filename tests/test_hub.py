@@ -260,6 +260,23 @@ def test_the_command_line_says_it_in_three_lines(hub, tmp_path):
     assert len(said[said.index("error: ") :].splitlines()) == 3 and "hf auth login" in said
 
 
+def test_a_card_says_what_a_model_was_made_from_online_and_from_the_cache(hub, tmp_path):
+    publish = (
+        "import sys; from huggingface_hub import HfApi; api = HfApi(); api.create_repo('acme/child')\n"
+        "api.upload_folder(repo_id='acme/child', folder_path=sys.argv[1])\n"
+        "card = b'---\\nbase_model: acme/a\\nbase_model_relation: finetune\\n---\\n'\n"
+        "api.upload_file(path_or_fileobj=card, path_in_repo='README.md', repo_id='acme/child')"
+    )
+    python(hub.environment(tmp_path / "owner", OWNER), publish, DEMO / "cnn")
+    ask = (
+        "from hf_infodist.declared import read_declared\n"
+        "said = read_declared(['acme/a', 'acme/child', 'acme/b@v1', 'acme/gated'])\n"
+        "print(*said, said['acme/child'], *said['acme/child'].among, sep=', ')"
+    )
+    reader = hub.environment(tmp_path / "reader")
+    assert python(reader, ask) == python(reader | OFFLINE, ask) == "acme/child, fine-tune of acme/a, acme/a\n"
+
+
 # What is written back
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from hf_infodist.cli import many, pair, tools
+from hf_infodist.cli import families, many, pair, tools
 from hf_infodist.cli.matrix import matrix
 from hf_infodist.cli.results import results
 from hf_infodist.cli.start import leave_group
@@ -29,6 +29,8 @@ for command in (
     pair.baselines,
     many.complexity,
     many.nearest,
+    families.lineage,
+    families.ensemble,
     pair.demo,
     pair.estimate,
     many.card,

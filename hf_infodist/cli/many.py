@@ -13,6 +13,7 @@ from hf_infodist.cli.options import (
     ImagesOption,
     JsonOption,
     KOption,
+    MatrixOption,
     OrdersOption,
     OutputOption,
     ProcessesOption,
@@ -119,7 +120,7 @@ def nearest(
     others: Annotated[
         list[str] | None, typer.Argument(metavar="OTHER...", help="to compare with, if no --matrix")
     ] = None,
-    matrix: Annotated[Path | None, typer.Option("--matrix", help="what infodist matrix -o has written")] = None,
+    matrix: MatrixOption = None,
     n: Annotated[int, typer.Option("-n", min=1, help="how many to show")] = 5,
     images: ImagesOption = DEFAULT_IMAGES,
     config: ConfigOption = None,

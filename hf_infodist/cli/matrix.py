@@ -1,4 +1,4 @@
-"""The command about many models, and its live table."""
+"""The command about all pairs of many models, and its live table."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ from hf_infodist.cli.options import (
     SeedOption,
     SplitOption,
     StreamingOption,
+    WorkersOption,
 )
 from hf_infodist.cli.terminal import duration, interactive, log_to_standard_error, say, show
 from hf_infodist.environment import keep_freed_memory, set_environment
@@ -49,7 +50,7 @@ def matrix(
     measure: Annotated[
         str, typer.Option("--measure", help="infodist, or a baseline such as 'linear CKA'")
     ] = "infodist",
-    workers: Annotated[int, typer.Option("--workers", help="number of processes of this machine to use")] = 1,
+    workers: WorkersOption = 1,
     shard: Annotated[str, typer.Option("--shard", help="i/n: only the i-th of n shares of the work")] = "1/1",
     engine: Annotated[str, typer.Option("--engine", help="local or ray")] = "local",
     address: Annotated[str | None, typer.Option("--address", help="of the cluster of Ray")] = None,
@@ -63,9 +64,9 @@ def matrix(
     """
     from hf_infodist.pairwise import pairwise_distances
 
-    with _live() as on_status:
+    with live() as on_status:
         result = pairwise_distances(
-            _read_names(models),
+            read_names(models),
             images,
             k=k,
             seed=seed,
@@ -95,7 +96,7 @@ def set_up_worker() -> None:
     log_to_standard_error()
 
 
-def _read_names(words: list[str]) -> list[str]:
+def read_names(words: list[str]) -> list[str]:
     """Return names of models; a single word may be a file with one on each line."""
     if len(words) > 1 or not Path(words[0]).is_file():
         return words
@@ -113,7 +114,7 @@ def _read_shard(text: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _live() -> Iterator[Callable[["Status"], None]]:
+def live() -> Iterator[Callable[["Status"], None]]:
     """Show how far a matrix has come: a table on a terminal, else a line whenever something is new."""
     if not interactive():
         yield _Lines()

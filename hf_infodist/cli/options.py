@@ -29,6 +29,8 @@ DataParallelOption = Annotated[
 FreshOption = Annotated[bool, typer.Option("--fresh", help="compute again what the store has already")]
 LimitOption = Annotated[float | None, typer.Option("--time-limit", help="give up (exit code 5) after so many minutes")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print exactly one JSON object on standard output")]
+WorkersOption = Annotated[int, typer.Option("--workers", help="number of processes of this machine to use")]
+MatrixOption = Annotated[Path | None, typer.Option("--matrix", help="what infodist matrix -o has written")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="also write the JSON to this file")]
 
 DEFAULT_IMAGES = "zh-plus/tiny-imagenet"

@@ -1,0 +1,174 @@
+"""Who was made from whom, by the information distance and by other measures, in forests of known descent.
+
+`infodist study lineage --work FOLDER [--scale small|paper] [--seeds 0 1 2] [--output FOLDER]`
+
+Each forest has two roots, trained on the same pictures from different weights, and eight descendants: networks
+trained further on a random half, on noisy labels or on another question, a distilled student, a copy with its neurons
+in another order and one with its classes in another order. All pairs are measured twice: on test pictures, and on
+strange ones, of something that no training has told the networks what to make of. Scores, over all forests:
+
+* parent: of each descendant, whether its parent is the network of the smallest value; networks that compute the same
+  count as one;
+* same tree, one step: triplets in which the nearer relative is nearer;
+* tree: rank correlation of the dendrogram's heights with the steps along the forest;
+* direction: of each edge, whether the child given its parent is the smaller value (directed measures only);
+* central: of each edge, whether the parent has the smaller mean value over all others.
+
+Beside them, how often the rule of `infodist lineage` is right about parents and roots, and others that were tried.
+
+Checkpoints are kept in the work folder and codelengths in the store, so a rerun computes what is missing.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from hf_infodist.baselines.measures import MEASURES
+from hf_infodist.lineage import COPY_NATS_PER_IMAGE, ROOT_SHARE, find_copies
+from hf_infodist.models import Classifier
+from hf_infodist.pairwise import INFODIST, PairwiseMatrix, pairwise_distances
+from hf_infodist.processes import one_thread
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.studies import _descent, _matrix
+from hf_infodist.studies._descent import Answer, Values
+from hf_infodist.studies._forest import FOREST, SCALES, Birth, Scale, grow
+from hf_infodist.studies._scores import choose_share, score, shares, summarise, table
+from hf_infodist.training import make_accelerator
+
+DISTANCE, CHILD, PARENT = "d_p", "L'(child | parent)", "L'(parent | child)"
+RULES = {  # by which parents are proposed, and from what; the first is that of the command
+    "nearest of the more central": (_descent.nearest_central, CHILD),
+    "arborescence": (_descent.arborescence, CHILD),
+    "arborescence of d_p": (_descent.arborescence, DISTANCE),
+}
+_BASELINES = [one for one in MEASURES if one.name != "KL(B‖A)"]
+KINDS = ("test", "strange")
+_SHARES = [round(0.05 * step, 2) for step in range(6, 21)]
+_LOG = logging.getLogger(__name__)
+
+
+def measure(forest: Sequence[Classifier], images: Any, protocol: str) -> dict[str, PairwiseMatrix]:
+    """Measure all pairs by the information distance and by every baseline."""
+    matrices = {}
+    for name in (INFODIST, *(f"{one.space}/{one.name}" for one in _BASELINES)):
+        _LOG.info("measuring all pairs by %s", name)
+        matrices[name] = pairwise_distances(forest, images, protocol=PROTOCOLS[protocol], measure=name)
+    return matrices
+
+
+def readings(matrices: dict[str, PairwiseMatrix]) -> dict[str, Values]:
+    """Return what is scored: ``[n, n]`` values by name, a row for the network that is asked about."""
+    nats = matrices[INFODIST].nats
+    found = {DISTANCE: matrices[INFODIST].distances, CHILD: nats, PARENT: nats.T}
+    for name, matrix in matrices.items():
+        if name == "output/KL(A‖B)":
+            found |= {"output/KL(child‖parent)": matrix.nats, "output/KL(parent‖child)": matrix.nats.T}
+        elif name != INFODIST:
+            found[name] = matrix.distances
+    return found
+
+
+def examine(births: tuple[Birth, ...], forest: Sequence[Classifier], images: Any, protocol: str) -> dict[str, Any]:
+    """Measure and score one forest."""
+    matrices = measure(forest, images, protocol)
+    read, distances = readings(matrices), matrices[INFODIST].distances
+    copies = find_copies(distances, COPY_NATS_PER_IMAGE * len(images))
+
+    def by_rule(name: str, share: float) -> list[Answer]:
+        rule, reading = RULES[name]
+        return _descent.rule_answers(rule(read[reading], copies, share), copies, births)
+
+    return {
+        "nats": _matrix.rounded(matrices[INFODIST].nats),
+        "stderr_nats": _matrix.rounded(matrices[INFODIST].stderr_nats),
+        "scores": {name: score(values, births) for name, values in read.items()},
+        "rules": {
+            name: {str(share): fmean(answer.right for answer in by_rule(name, share)) for share in _SHARES}
+            for name in RULES
+        },
+        "proposed": {name: [vars(answer) for answer in by_rule(name, ROOT_SHARE)] for name in RULES},
+        "baselines": {name: _matrix.rounded(other.nats) for name, other in matrices.items() if name != INFODIST},
+    }
+
+
+def run(
+    scale: Scale,
+    births: tuple[Birth, ...],
+    seeds: Sequence[int],
+    kinds: Sequence[str],
+    work: Path,
+    figures: dict[str, Any],
+) -> None:
+    """Grow and examine a forest for each seed; after each of them what is known is written to the work folder."""
+    train, test = scale.load()
+    samples = {}
+    for kind in kinds:
+        task = test if kind == "test" else scale.strange()
+        images = _matrix.sample(f"{task.name}, {kind}", task.images, min(scale.k, len(task.images)))
+        samples[kind] = images
+        figures["samples"][kind] = {"images": images.to_dict(), "forests": []}
+    for seed in seeds:
+        forest = grow(births, train.first(scale.train), work / f"forest-{seed}", scale, seed)
+        for kind, images in samples.items():
+            found = figures["samples"][kind]
+            found["forests"].append({"seed": seed, **examine(births, forest, images, scale.protocol)})
+            conclude(found)
+            (work / "lineage.json").write_text(json.dumps(figures) + "\n")
+
+
+def conclude(found: dict[str, Any]) -> None:
+    """Add the summary of all forests on one sample."""
+    forests = found["forests"]
+    found["summary"] = summarise(forests)
+    for name in RULES:
+        answers = [Answer(**answer) for forest in forests for answer in forest["proposed"][name]]
+        by_forest = [fmean(answer["right"] for answer in forest["proposed"][name]) for forest in forests]
+        found.setdefault("proposed", {})[name] = shares(answers) | {"by_forest": by_forest}
+    found["rules"] = {rule: choose_share(forests, rule) for rule in RULES}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train what is missing, measure what is missing, and show how often descent is told."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser("infodist study lineage", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the checkpoints")
+    parser.add_argument("--scale", choices=SCALES, default="small")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one forest for each")
+    parser.add_argument("--output", type=Path, help="folder that receives lineage.json and lineage.png")
+    parser.add_argument("--samples", choices=KINDS, nargs="+", default=list(KINDS), help="pictures to measure on")
+    parser.add_argument("-k", type=int, help="images of every pair, instead of those of the scale")
+    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, help="instead of that of the scale")
+    parser.add_argument("--train", type=int, help="pictures to train on, instead of those of the scale")
+    args = parser.parse_args(words)
+    figures = {**_matrix.provenance("lineage", words), "root_share": ROOT_SHARE}
+    figures |= {"births": [vars(birth) for birth in FOREST], "samples": {}}
+    changes = {name: value for name in ("k", "protocol", "train") if (value := getattr(args, name)) is not None}
+    scale = replace(SCALES[args.scale], **changes)
+    figures["settings"] = {name: value for name, value in vars(scale).items() if not callable(value)} | {
+        "epsilon": PROTOCOLS[scale.protocol].epsilon
+    }
+    args.work.mkdir(parents=True, exist_ok=True)
+    with one_thread(make_accelerator().device):
+        run(scale, FOREST, args.seeds, args.samples, args.work, figures)
+    if args.output:
+        from hf_infodist.studies._lineage_plot import draw
+
+        args.output.mkdir(parents=True, exist_ok=True)
+        (args.output / "lineage.json").write_text(json.dumps(figures) + "\n")
+        draw(figures, args.output / "lineage.png")
+    for kind, found in figures["samples"].items():
+        sys.stdout.write(
+            f"{kind}: {found['images']['k']} images of {found['images']['id']}\n{table(found['summary'])}\n"
+        )
+
+
+if __name__ == "__main__":
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "lineage", *sys.argv[1:]])
