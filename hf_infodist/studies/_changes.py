@@ -26,7 +26,7 @@ def scaled(network: ResNet, factor: float) -> ResNet:
         norms = [module for module in map(network.get_submodule, units.norms) if isinstance(module, _BatchNorm)]
         for module in norms or map(network.get_submodule, units.written):
             for parameter in module.parameters():
-                parameter /= factor
+                parameter.div_(factor)
         for name in units.read:
             _weight(network, name).mul_(factor)
     return network
@@ -120,7 +120,7 @@ def _added(weights: dict[str, Tensor], vector: Tensor, prefix: str) -> dict[str,
 
 
 @torch.no_grad()
-def interpolated(a: nn.Module, b: nn.Module, share: float) -> nn.Module:
+def interpolated(a: ResNet, b: ResNet, share: float) -> ResNet:
     """Return (1 − ``share``) θ_A + ``share`` θ_B, running statistics of BatchNorm included.
 
     Args:

@@ -21,8 +21,8 @@ PAPER = (INFODIST, "parameter/EMD", "representation/EMD", "representation/linear
 _ROWS = {space: (INFODIST, *names) for space, names in SPACES.items()}
 _STYLES = (("-", "o"), ("--", "s"), (":", "^"))
 _OTHERS = COLOURS[:6]  # the last one, black, is that of the information distance
-_FONT, _SIDE, _GAP, _NAMES = 8.5, 1.75, 0.4, 4.4  # points; inches of a panel, between two, of the names
-_LEFT, _ABOVE, _BELOW = 0.75, 0.25, 0.35  # inches
+_FONT, _SIDE, _GAP = 8.5, 1.75, 0.4  # points; inches of a panel, between two
+_LEFT, _ABOVE, _BELOW, _NAMES, _NUMBER = 0.75, 0.25, 0.5, 1.9, 0.65  # inches
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,8 @@ def draw_grid(
         rows: Measures by the name of their row; all measures by what they look at if None.
     """
     rows = rows or _ROWS
-    width = _LEFT + (_SIDE + _GAP) * len(panels) + _NAMES
+    aside = _NAMES + _NUMBER * len(columns)
+    width = _LEFT + (_SIDE + _GAP) * len(panels) + aside
     height = _ABOVE + (_SIDE + _GAP) * len(rows) + _BELOW
     with rc_context({"font.size": _FONT, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(width, height))
@@ -73,10 +74,11 @@ def draw_grid(
                 left = (_LEFT + (_SIDE + _GAP) * place) / width
                 axes = figure.add_axes((left, bottom, _SIDE / width, _SIDE / height))
                 _draw(axes, panel, measures, top)
-                axes.set_title(panel.title if number == 0 else "", fontsize=_FONT)
+                axes.set_title("" if number else panel.title, fontsize=_FONT)
+                axes.tick_params(labelbottom=number == len(rows) - 1)
                 axes.set_xlabel(panel.xlabel if number == len(rows) - 1 else "")
                 axes.set_ylabel("" if place else f"{row}\n{ylabel}".strip())
-            rest = (1 - (_NAMES - 0.1) / width, bottom, (_NAMES - 0.2) / width, _SIDE / height)
+            rest = (1 - aside / width, bottom, (aside - 0.1) / width, _SIDE / height)
             _write_names(figure.add_axes(rest), measures, numbers, columns)
     return figure
 
@@ -122,15 +124,16 @@ def _write_names(
     axes: Axes, measures: Sequence[str], numbers: Mapping[str, Sequence[str]], columns: Sequence[str]
 ) -> None:
     """Write what the lines are, with numbers in columns."""
-    axes.set(xlim=(0, 1), ylim=(len(measures) + 0.2, -1))
+    inches = _NAMES + _NUMBER * len(columns)
+    axes.set(xlim=(0, inches), ylim=(len(measures) - 0.3, -0.7))
     axes.set_axis_off()
-    ends = np.linspace(1, 0.5, len(columns), endpoint=len(columns) > 1)[::-1] if columns else []
+    ends = [inches - _NUMBER * place for place in reversed(range(len(columns)))]
     for end, column in zip(ends, columns, strict=True):
-        axes.text(end, -0.6, column, ha="right", va="center", fontsize=_FONT - 1, color="#555555")
+        axes.text(end, -0.8, column, ha="right", va="bottom", fontsize=_FONT - 1, color="#555555")
     for place, measure in enumerate(measures):
-        axes.plot([0, 0.06], [place, place], **_look(measure, measures))
+        axes.plot([0, 0.25], [place, place], **_look(measure, measures), clip_on=False)
         space, _, name = measure.rpartition("/")
         shared = sum(other.endswith(f"/{name}") for other in measures) > 1
-        axes.text(0.09, place, f"{name}, {space}" if shared else name, va="center")
+        axes.text(0.4, place, f"{name}, {space}" if shared else name, va="center")
         for end, text in zip(ends, numbers.get(measure, ()), strict=False):
             axes.text(end, place, text, ha="right", va="center")
