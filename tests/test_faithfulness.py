@@ -15,35 +15,37 @@ CKA = "representation/linear CKA"
 
 
 def seed_of_invariance(**values):
-    """Return one seed: an unmodified pair, then two scalings and a change of architecture, by measure."""
-    names = [("unmodified", ""), ("scaling", "0.5"), ("scaling", "2"), ("architecture", "width 8")]
-    everything = {name: [0.8] * 4 for name in MEASURES} | values
-    return {
-        "rows": [
-            {"scenario": scenario, "coefficient": c, "values": {name: row[i] for name, row in everything.items()}}
-            for i, (scenario, c) in enumerate(names)
-        ]
-    }
+    """Return one seed: two networks of a task, an unmodified pair, two scalings and a change of architecture."""
+    names = [("same task", ""), ("unmodified", ""), ("scaling", "0.5"), ("scaling", "2"), ("architecture", "width 8")]
+    everything = {name: [0.1, 0.8, 0.8, 0.8, 0.8] for name in MEASURES} | values
+    rows = [
+        {"scenario": scenario, "coefficient": c, "values": {name: row[i] for name, row in everything.items()}}
+        for i, (scenario, c) in enumerate(names)
+    ]
+    return {"same task": rows[0], "unmodified": rows[1], "rows": rows[2:]}
 
 
 def test_the_relative_change_is_that_of_the_papers_table():
-    run = seed_of_invariance(d_p=[200.0, 150.0, 220.0, 300.0], **{CKA: [-0.5, -0.25, -1.0, None]})
+    run = seed_of_invariance(d_p=[40.0, 200.0, 150.0, 220.0, 300.0], **{CKA: [0.5, -0.5, -0.25, -1.0, None]})
     assert _changed_by.relative_changes(run, "d_p") == {"scaling": pytest.approx(0.175), "architecture": 0.5}
     assert _changed_by.relative_changes(run, CKA) == {"scaling": 0.75}
     assert _changed_by.relative_changes(run, "output/disagreement") == {"scaling": 0.0, "architecture": 0.0}
+    assert _changed_by.relative_changes(run, "d_p", "contrast") == {"scaling": 35 / 160, "architecture": 100 / 160}
+    assert _changed_by.relative_changes(run, CKA, "contrast") == {"scaling": 0.375}
 
 
 def test_the_table_has_mean_and_spread_over_seeds_and_says_where_a_measure_does_not_apply():
     runs = [
-        seed_of_invariance(d_p=[100.0, 90.0, 110.0, 130.0], **{CKA: [0.5, 0.4, 0.5, None]}),
-        seed_of_invariance(d_p=[100.0, 70.0, 130.0, 110.0], **{CKA: [0.5, 0.5, 0.5, None]}),
+        seed_of_invariance(d_p=[50.0, 100.0, 90.0, 110.0, 130.0], **{CKA: [0.9, 0.5, 0.4, 0.5, None]}),
+        seed_of_invariance(d_p=[50.0, 100.0, 130.0, 70.0, 110.0], **{CKA: [0.9, 0.5, 0.5, 0.5, None]}),
     ]
     rows = _changed_by.table(runs)
     assert rows["d_p"]["scaling"] == {"mean": 0.2, "sd": pytest.approx(0.141421), "seeds": 2}
     assert rows["d_p"]["mean"]["mean"] == 0.2 and rows["d_p"]["mean"]["sd"] < 1e-9  # of .1 and .3, of .3 and .1
-    assert rows["d_p"]["mean as distance"] == rows["d_p"]["mean"]
-    assert rows[CKA]["mean"]["mean"] == rows[CKA]["mean as distance"]["mean"] == 0.05  # half of the other half
-    assert "architecture" not in rows[CKA]
+    assert rows["d_p"]["seeds first"]["mean"] == 0.15  # of 110 and 90, of 120
+    assert rows["d_p"]["of contrast"]["mean"] == 0.4
+    assert rows[CKA]["mean"]["mean"] == 0.05 and "architecture" not in rows[CKA]
+    assert rows[CKA]["of contrast"]["mean"] == 0.0625
     text = _changed_by.as_text(rows)
     assert "n/a" in text and text.index("linear CKA") < text.index("d_p")
 
@@ -154,11 +156,11 @@ def test_invariance_runs_from_data_to_figures(tmp_path, capsys, few_places):
     for kind, scenarios in (("batchnorm", 6), ("plain", 4)):
         for run in fields["runs"][kind]:
             moved = {name: [] for name in _changed_by.SCENARIOS}
-            for row in run["rows"][1:]:
+            for row in run["rows"]:
                 moved[row["scenario"]].append(row["largest_change_of_logits"])
             assert max(moved["scaling"] + moved["neuron swapping"]) < 1e-3 < min(moved["adversarial perturbation"])
         table = fields["relative_change"][kind]
-        assert len(table["d_p"]) == scenarios + 2 and table["output/KL(A‖B)"]["scaling"]["mean"] < 1e-4
+        assert len(table["d_p"]) == scenarios + 3 and table["output/KL(A‖B)"]["scaling"]["mean"] < 1e-4
         assert table["representation/L2"]["neuron swapping"]["mean"] > 0.01
         assert "architecture" not in table["parameter/L2"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_infodist.studies._compare import INFODIST, MEASURES, SIMILARITIES, rounded
+from hf_infodist.studies._compare import INFODIST, MEASURES, rounded
 
 SCENARIOS = (
     "scaling",
@@ -16,27 +16,27 @@ SCENARIOS = (
 )
 
 
-def ratio(row: dict[str, Any], unmodified: dict[str, Any], measure: str, *, as_distance: bool = False) -> float:
-    """Return what a measure says of a pair, over what it says of the unmodified one; NaN where it says nothing."""
-    value, before = row["values"][measure], unmodified["values"][measure]
-    if value is None or before is None:
-        return np.nan
-    return (1 - value) / (1 - before) if as_distance and measure in SIMILARITIES else value / before
-
-
-def relative_changes(run: dict[str, Any], measure: str, *, as_distance: bool = False) -> dict[str, float]:
-    """Return |m(c) − m| / |m|, averaged over coefficients, by scenario; where a measure does not apply there is none.
+def change(row: dict[str, Any], run: dict[str, Any], measure: str, unit: str = "unmodified") -> float:
+    """Return by how much a measure has changed since the unmodified pair; NaN where it does not apply.
 
     Args:
-        run: One seed: ``rows`` of scenario and values, the unmodified pair first.
+        row: What the measures say of a modified pair.
+        run: One seed: ``unmodified``, ``same task``, and ``rows``, what they say of pairs.
         measure: Which.
-        as_distance: Whether to take 1 less the value of a similarity.
+        unit: ``unmodified``: of what it says of that pair. ``contrast``: of how far that is from what it says of two
+            networks of the same task.
     """
+    value, before, same = (one["values"][measure] for one in (row, run["unmodified"], run["same task"]))
+    if None in (value, before, same):
+        return np.nan
+    return (value - before) / abs(before if unit == "unmodified" else before - same)
+
+
+def relative_changes(run: dict[str, Any], measure: str, unit: str = "unmodified") -> dict[str, float]:
+    """Return the size of `change`, averaged over coefficients, by scenario; where a measure does not apply is none."""
     changes: dict[str, list[float]] = {}
-    for row in run["rows"][1:]:
-        changes.setdefault(row["scenario"], []).append(
-            abs(ratio(row, run["rows"][0], measure, as_distance=as_distance) - 1)
-        )
+    for row in run["rows"]:
+        changes.setdefault(row["scenario"], []).append(abs(change(row, run, measure, unit)))
     means = {scenario: float(np.mean(values)) for scenario, values in changes.items()}
     return {scenario: mean for scenario, mean in means.items() if np.isfinite(mean)}
 
@@ -44,19 +44,35 @@ def relative_changes(run: dict[str, Any], measure: str, *, as_distance: bool = F
 def table(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return mean and standard deviation over seeds of the relative change, by measure and scenario.
 
-    The column ``mean`` is over the scenarios in which the measure applies, as in the paper; ``mean as distance`` is
-    the same with 1 less the value of a similarity.
+    Three more columns, each a mean over the scenarios in which the measure applies, as in the paper: ``mean``; ``seeds
+    first``, where every value is averaged over seeds before changes are taken, which leaves less of their chance; and
+    ``of contrast``, the mean in another unit, see `change`.
     """
-    rows = {}
+    rows, together = {}, average(runs)
     for measure in MEASURES:
         seeds = [relative_changes(run, measure) for run in runs]
         cells = {scenario: [one[scenario] for one in seeds] for scenario in SCENARIOS if scenario in seeds[0]}
         if cells:
-            cells["mean"] = [float(np.mean(list(one.values()))) for one in seeds]
-            distances = [relative_changes(run, measure, as_distance=True) for run in runs]
-            cells["mean as distance"] = [float(np.mean(list(one.values()))) for one in distances]
+            cells["mean"] = [_mean(one) for one in seeds]
+            cells["seeds first"] = [_mean(relative_changes(together, measure))]
+            cells["of contrast"] = [_mean(relative_changes(run, measure, "contrast")) for run in runs]
         rows[measure] = {name: _mean_and_spread(values) for name, values in cells.items()}
     return rows
+
+
+def average(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a run whose values are means over seeds; None where one has none."""
+
+    def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        values = {measure: [row["values"][measure] for row in rows] for measure in MEASURES}
+        return {**rows[0], "values": {name: None if None in all_ else _mean(all_) for name, all_ in values.items()}}
+
+    rows = [mean(list(places)) for places in zip(*(run["rows"] for run in runs), strict=True)]
+    return {"rows": rows, **{name: mean([run[name] for run in runs]) for name in ("unmodified", "same task")}}
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(list(values.values() if isinstance(values, dict) else values)))
 
 
 def _mean_and_spread(values: list[float]) -> dict[str, Any]:

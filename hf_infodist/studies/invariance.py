@@ -15,10 +15,13 @@ appendix B.1 says, and every measure is taken between what it has become and θ_
 The networks are ResNets with BatchNorm; the first four are done to ResNets without it, too.
 
 A measure m is as invariant as its relative change |m(c) − m| / |m| is small, m being what it says of the unmodified
-pair, averaged over the coefficients c of a scenario. That of a similarity is of the value itself, as in the paper,
-which flatters it: where CKA falls from .9 to .8, what it says of the distance has doubled. The last column is the mean
-where similarities are taken as 1 less their value. Everything is repeated with other seeds: of the first weights, the
-order of pictures, the noise and the images of the pairs.
+pair, averaged over the coefficients c of a scenario. That of a similarity is of the value itself, as in the paper. A
+measure that says much the same of any two networks is invariant, too: the last column therefore has the mean change as
+a share of |m − m'|, m' being what the measure says of θ_A and a network of the same task from other first weights.
+
+Everything is repeated with other seeds: of the first weights, the order of pictures, the noise and the images of the
+pairs. Where every seed learns by chance a little more or less, so does |m(c) − m|: the column "seeds first" averages m
+over seeds before it takes changes.
 """
 
 import json
@@ -33,7 +36,7 @@ import numpy as np
 
 from hf_infodist.processes import one_thread
 from hf_infodist.studies import _changes, _curves, _setting
-from hf_infodist.studies._changed_by import as_text, ratio, shown, table
+from hf_infodist.studies._changed_by import as_text, change, shown, table
 from hf_infodist.studies._compare import INFODIST, MEASURES, Comparison, compare, largest_change_of_logits, rounded
 from hf_infodist.studies._curves import Panel
 from hf_infodist.studies._data import Task
@@ -122,14 +125,26 @@ class Experiment:
             _setting.classifier(network, labels, self.test, f"half {number}")
             for number, (network, labels) in enumerate(zip(networks, names, strict=True))
         )
-        rows = [self._row("unmodified", "", networks[0], compare(a, b, images, self.setting.coding), tests[0], 0.0)]
+        unmodified = self._row(
+            "unmodified", "", networks[0], compare(a, b, images, self.setting.coding), tests[0], 0.0
+        )
+        other = self.half(0, start="seed")
+        twin = _setting.classifier(other, names[0], self.test, "half 0, other first weights")
+        same_task = self._row("same task", "", other, compare(twin, a, images, self.setting.coding), tests[0], 0.0)
+        rows = []
         for scenario, coefficient, network in self.changed(networks[0]):
             changed = _setting.classifier(network, names[0], self.test, f"{scenario} {coefficient}")
             moved = largest_change_of_logits(changed, a, images)
             found = compare(changed, b, images, self.setting.coding)
             rows.append(self._row(scenario, coefficient, network, found, tests[0], moved))
-        accuracy_b = _setting.held_out_accuracy(networks[1], tests[1])
-        return {"seed": self.seed, "network": self.architecture.name, "accuracy_b": accuracy_b, "rows": rows}
+        return {
+            "seed": self.seed,
+            "network": self.architecture.name,
+            "accuracy_b": _setting.held_out_accuracy(networks[1], tests[1]),
+            "unmodified": unmodified,
+            "same task": same_task,
+            "rows": rows,
+        }
 
     def _row(
         self, scenario: str, coefficient: str, network: ResNet, found: Comparison, test: Task, moved: float
@@ -145,18 +160,17 @@ class Experiment:
 
 def panels(runs: list[dict[str, Any]]) -> list[Panel]:
     """Return a panel per scenario: each measure as a multiple of what it says of the unmodified pair."""
-    first = runs[0]["rows"]
-    found = []
-    for scenario in dict.fromkeys(row["scenario"] for row in first[1:]):
-        places = [0, *(place for place, row in enumerate(first) if row["scenario"] == scenario)]
+    first, found = runs[0]["rows"], []
+    for scenario in dict.fromkeys(row["scenario"] for row in first):
+        places = [place for place, row in enumerate(first) if row["scenario"] == scenario]
         curves = {
-            measure: np.array(
-                [[ratio(run["rows"][place], run["rows"][0], measure) for place in places] for run in runs]
-            )
+            measure: 1
+            + np.array([[0, *(change(run["rows"][place], run, measure) for place in places)] for run in runs])
             for measure in MEASURES
         }
-        names = ["none", *(first[place]["coefficient"] for place in places[1:])]
-        found.append(Panel(scenario, "" if scenario == "architecture" else "c", tuple(names), curves))
+        names = ("none", *(first[place]["coefficient"] for place in places))
+        xlabel = "" if scenario in ("initialisation", "architecture") else "c"
+        found.append(Panel(scenario, xlabel, names, curves))
     return found
 
 
