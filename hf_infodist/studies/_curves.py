@@ -22,7 +22,7 @@ _ROWS = {space: (INFODIST, *names) for space, names in SPACES.items()}
 _STYLES = (("-", "o"), ("--", "s"), (":", "^"))
 _OTHERS = COLOURS[:6]  # the last one, black, is that of the information distance
 _FONT, _SIDE, _GAP = 8.5, 1.75, 0.4  # points; inches of a panel, between two
-_LEFT, _ABOVE, _BELOW, _NAMES, _NUMBER = 0.75, 0.25, 0.5, 1.9, 0.65  # inches
+_LEFT, _ABOVE, _BELOW, _NAMES, _CHARACTER = 0.75, 0.25, 0.5, 1.9, 0.085  # inches
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,28 +58,29 @@ def draw_grid(
         numbers: A few texts by measure, shown beside its name.
         columns: What these are.
         ylabel: What is drawn.
-        top: Where the panels end; what lies above is a mark at the edge.
+        top: Where the panels end; what lies outside is a mark at the edge, and bars of half a panel are left out.
         rows: Measures by the name of their row; all measures by what they look at if None.
     """
     rows = rows or _ROWS
-    aside = _NAMES + _NUMBER * len(columns)
+    number = _CHARACTER * max([7, *(len(text) for texts in numbers.values() for text in texts)])
+    aside = _NAMES + number * len(columns)
     width = _LEFT + (_SIDE + _GAP) * len(panels) + aside
     height = _ABOVE + (_SIDE + _GAP) * len(rows) + _BELOW
     with rc_context({"font.size": _FONT, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
-        for number, (row, measures) in enumerate(rows.items()):
-            bottom = (_BELOW + _GAP / 2 + (_SIDE + _GAP) * (len(rows) - 1 - number)) / height
+        for line, (row, measures) in enumerate(rows.items()):
+            bottom = (_BELOW + _GAP / 2 + (_SIDE + _GAP) * (len(rows) - 1 - line)) / height
             for place, panel in enumerate(panels):
                 left = (_LEFT + (_SIDE + _GAP) * place) / width
                 axes = figure.add_axes((left, bottom, _SIDE / width, _SIDE / height))
                 _draw(axes, panel, measures, top)
-                axes.set_title("" if number else panel.title, fontsize=_FONT)
-                axes.tick_params(labelbottom=number == len(rows) - 1)
-                axes.set_xlabel(panel.xlabel if number == len(rows) - 1 else "")
+                axes.set_title("" if line else panel.title, fontsize=_FONT)
+                axes.tick_params(labelbottom=line == len(rows) - 1)
+                axes.set_xlabel(panel.xlabel if line == len(rows) - 1 else "")
                 axes.set_ylabel("" if place else f"{row}\n{ylabel}".strip())
             rest = (1 - aside / width, bottom, (aside - 0.1) / width, _SIDE / height)
-            _write_names(figure.add_axes(rest), measures, numbers, columns)
+            _write_names(figure.add_axes(rest), measures, numbers, columns, number)
     return figure
 
 
@@ -93,13 +94,14 @@ def _draw(axes: Axes, panel: Panel, measures: Sequence[str], top: float) -> None
     x = np.arange(len(panel.places))
     for measure in reversed(measures):  # the information distance on top
         look = _look(measure, measures)
-        mean, spread = (
-            panel.curves[measure].mean(0),
-            panel.curves[measure].std(0, ddof=min(1, len(panel.curves[measure]) - 1)),
-        )
+        values = panel.curves[measure]
+        mean, spread = values.mean(0), values.std(0, ddof=min(1, len(values) - 1))
+        spread[spread > top / 2] = np.nan
         axes.errorbar(x, mean, spread, **look, capsize=1.5, elinewidth=0.6)
-        above = mean > top
-        axes.plot(x[above], np.full(above.sum(), top * 0.985), "^", color=look["color"], markersize=6, clip_on=False)
+        for outside, marker, edge in ((mean > top, "^", top * 0.985), (mean < 0, "v", top * 0.015)):
+            axes.plot(
+                x[outside], np.full(outside.sum(), edge), marker, color=look["color"], markersize=6, clip_on=False
+            )
     axes.set(ylim=(0, top), xlim=(-0.3, len(x) - 0.7))
     axes.set_xticks(x, panel.places, fontsize=_FONT - 1.5, rotation=30 if max(map(len, panel.places)) > 5 else 0)
     axes.tick_params(axis="y", labelsize=_FONT - 1.5)
@@ -121,13 +123,13 @@ def _look(measure: str, measures: Sequence[str]) -> dict[str, Any]:
 
 
 def _write_names(
-    axes: Axes, measures: Sequence[str], numbers: Mapping[str, Sequence[str]], columns: Sequence[str]
+    axes: Axes, measures: Sequence[str], numbers: Mapping[str, Sequence[str]], columns: Sequence[str], number: float
 ) -> None:
     """Write what the lines are, with numbers in columns."""
-    inches = _NAMES + _NUMBER * len(columns)
+    inches = _NAMES + number * len(columns)
     axes.set(xlim=(0, inches), ylim=(len(measures) - 0.3, -0.7))
     axes.set_axis_off()
-    ends = [inches - _NUMBER * place for place in reversed(range(len(columns)))]
+    ends = [inches - number * place for place in reversed(range(len(columns)))]
     for end, column in zip(ends, columns, strict=True):
         axes.text(end, -0.8, column, ha="right", va="bottom", fontsize=_FONT - 1, color="#555555")
     for place, measure in enumerate(measures):
