@@ -177,10 +177,17 @@ def shifted(pixels: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     return padded[:, :, row : row + height, column : column + width]
 
 
-def fit(model: nn.Module, pixels: Tensor, labels: Tensor, recipe: Recipe) -> None:
+def fit(
+    model: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    after_epoch: Callable[[int], None] | None = None,
+) -> None:
     """Train a model in place on labelled pixels (`[N, 3, H, W]`).
 
-    The last, incomplete batch of an epoch is left out: it would be too small for BatchNorm.
+    The last, incomplete batch of an epoch is left out: it would be too small for BatchNorm. `after_epoch` is called
+    with the number of epochs so far.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=0.05)
@@ -188,7 +195,7 @@ def fit(model: nn.Module, pixels: Tensor, labels: Tensor, recipe: Recipe) -> Non
     steps = recipe.epochs * (whole // recipe.batch)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps)
     model.train()
-    for _ in range(recipe.epochs):
+    for epoch in range(recipe.epochs):
         order = torch.randperm(len(pixels), generator=generator)[:whole]
         for chosen in order.split(recipe.batch):
             moved = shifted(pixels[chosen], recipe.shift, generator)
@@ -197,6 +204,8 @@ def fit(model: nn.Module, pixels: Tensor, labels: Tensor, recipe: Recipe) -> Non
             loss.backward()
             optimizer.step()
             scheduler.step()
+        if after_epoch:
+            after_epoch(epoch + 1)
     model.eval()
 
 

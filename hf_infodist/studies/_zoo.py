@@ -125,16 +125,19 @@ def _save(module: nn.Module, folder: Path) -> None:
         save_file(module.state_dict(), folder / "model.safetensors")
 
 
-def transform() -> Callable[[Any], Tensor]:
+def transform(side: int = SIDE) -> Callable[[Any], Tensor]:
     """Return the preprocessing of all these networks."""
     from torchvision import transforms
 
     return transforms.Compose(
-        [transforms.Resize(SIDE), transforms.ToTensor(), transforms.Normalize((MEAN,) * 3, (STD,) * 3)]
+        [transforms.Resize(side), transforms.ToTensor(), transforms.Normalize((MEAN,) * 3, (STD,) * 3)]
     )
 
 
 def tensors(task: Task) -> tuple[Tensor, Tensor]:
-    """Return preprocessed pixels (``[N, 3, 28, 28]``, channels shared) and labels."""
-    grey = torch.from_numpy(task.images).float() / 255
-    return ((grey - MEAN) / STD)[:, None].expand(-1, 3, -1, -1), torch.from_numpy(task.labels)
+    """Return preprocessed pixels (``[N, 3, H, W]``, grey channels shared) and labels."""
+    levels = torch.from_numpy(task.images).float() / 255
+    normalised, labels = (levels - MEAN) / STD, torch.from_numpy(task.labels)
+    if normalised.ndim == 3:
+        return normalised[:, None].expand(-1, 3, -1, -1), labels
+    return normalised.permute(0, 3, 1, 2), labels

@@ -1,0 +1,213 @@
+"""Which measures stay as they are when a network is re-parameterised (figure 1, table 1).
+
+`infodist study invariance --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
+
+θ_A and θ_B start from the same random weights and are trained on the two halves of the classes. θ_A is then changed as
+appendix B.1 says, and every measure is taken between what it has become and θ_B, on held-out images of all classes:
+
+- scaling: the second layer of each block times c, the first one by 1/c. The function stays.
+- neuron swapping: a share c of the units of every layer permuted, those of the penultimate layer too. It stays.
+- perturbation: noise of standard deviation c on each weight. The function changes.
+- adversarial perturbation: a vector of standard deviation c that moves the penultimate features as far as it can.
+- initialisation: θ_A trained from other random weights, or from a network trained on another dataset.
+- architecture: θ_A trained with another width or depth.
+
+The networks are ResNets with BatchNorm; the first four are done to ResNets without it, too.
+
+A measure m is as invariant as its relative change |m(c) − m| / |m| is small, m being what it says of the unmodified
+pair, averaged over the coefficients c of a scenario. That of a similarity is of the value itself, as in the paper. A
+measure that says much the same of any two networks is invariant, too: the last column therefore has the mean change as
+a share of |m − m'|, m' being what the measure says of θ_A and a network of the same task from other first weights.
+
+Everything is repeated with other seeds: of the first weights, the order of pictures, the noise and the images of the
+pairs. Where every seed learns by chance a little more or less, so does |m(c) − m|: the column "seeds first" averages m
+over seeds before it takes changes.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_infodist.processes import one_thread
+from hf_infodist.studies import _changes, _curves, _setting
+from hf_infodist.studies._changed_by import as_text, change, shown, table
+from hf_infodist.studies._compare import INFODIST, MEASURES, Comparison, compare, largest_change_of_logits, rounded
+from hf_infodist.studies._curves import Panel
+from hf_infodist.studies._data import Task
+from hf_infodist.studies._matrix import provenance
+from hf_infodist.studies._resnet import Architecture, ResNet
+from hf_infodist.studies._setting import Setting
+from hf_infodist.studies._zoo import tensors
+from hf_infodist.training import make_accelerator
+
+FACTORS, SHARES = (0.3, 3.0, 10.0), (0.5, 1.0)  # powers of two would round nothing
+_ATTACKED = 2000  # pictures by which adversarial perturbations are chosen
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One seed: the data, how networks are trained, and the pair that everything is compared with."""
+
+    setting: Setting
+    work: Path
+    train: Task
+    test: Task
+    seed: int
+    architecture: Architecture
+
+    def half(self, number: int, architecture: Architecture | None = None, start: str = "") -> ResNet:
+        """Return a network trained on one half of the classes.
+
+        Args:
+            number: 0 or 1.
+            architecture: Its shape, if not that of all others.
+            start: ``seed`` for other first weights, or the name of a task on which it is trained first.
+        """
+        architecture = architecture or self.architecture
+        task = _setting.halves(self.train)[number]
+        network = architecture.build(len(task.classes), self.seed + 1000 * (start == "seed"))
+        name = f"{architecture.name}-half{number}{start and '-' + start.rpartition('/')[2]}-s{self.seed}"
+        if start not in ("", "seed"):
+            self._pretrain(network, start)
+        return _setting.trained(name, network, task, self.setting, self.work, seed=self.seed)
+
+    def _pretrain(self, network: ResNet, start: str) -> None:
+        """Train a network on another task, and keep all of it but the head."""
+        task = _setting.load_task(start).first(self.setting.train)
+        other = self.architecture.build(len(task.classes), self.seed)
+        name = f"{self.architecture.name}-{start.rpartition('/')[2]}-s{self.seed}"
+        other = _setting.trained(name, other, task, self.setting, self.work, seed=self.seed)
+        state = {key: tensor for key, tensor in other.state_dict().items() if not key.startswith("head.")}
+        network.load_state_dict(state, strict=False)
+
+    def changed(self, network: ResNet) -> Iterator[tuple[str, str, ResNet]]:
+        """Yield scenario, coefficient and network of everything that θ_A becomes."""
+        for factor in FACTORS:
+            yield "scaling", f"{factor:g}", _changes.scaled(network, factor)
+        for share in SHARES:
+            yield "neuron swapping", f"{share:g}", _changes.swapped(network, share, self.seed)
+        for std in self.setting.noise:
+            yield "perturbation", f"{std:g}", _changes.perturbed(network, std, self.seed)
+        pixels, _ = tensors(_setting.halves(self.train)[0].first(_ATTACKED))
+        for std in self.setting.attack:
+            yield (
+                "adversarial perturbation",
+                f"{std:g}",
+                _changes.perturbed_adversarially(network, std, pixels, self.seed),
+            )
+        if self.architecture.batch_norm:
+            yield from self._retrained()
+
+    def _retrained(self) -> Iterator[tuple[str, str, ResNet]]:
+        for start in ("seed", *self.setting.pretraining):
+            yield "initialisation", start.rpartition("/")[2], self.half(0, start=start)
+        for width in self.setting.widths:
+            other = replace(self.architecture, width=width)
+            yield "architecture", f"width {width}", self.half(0, other)
+        for blocks in self.setting.depths:
+            other = replace(self.architecture, blocks=blocks)
+            yield "architecture", f"depth {6 * blocks + 2}", self.half(0, other)
+
+    def run(self) -> dict[str, Any]:
+        """Measure everything; return JSON types."""
+        images = _setting.sample(self.setting, self.test, self.seed)
+        tests = _setting.halves(self.test)
+        names = [task.classes for task in tests]
+        networks = [self.half(number) for number in (0, 1)]
+        a, b = (
+            _setting.classifier(network, labels, self.test, f"half {number}")
+            for number, (network, labels) in enumerate(zip(networks, names, strict=True))
+        )
+        unmodified = self._row(
+            "unmodified", "", networks[0], compare(a, b, images, self.setting.coding), tests[0], 0.0
+        )
+        other = self.half(0, start="seed")
+        twin = _setting.classifier(other, names[0], self.test, "half 0, other first weights")
+        same_task = self._row("same task", "", other, compare(twin, a, images, self.setting.coding), tests[0], 0.0)
+        rows = []
+        for scenario, coefficient, network in self.changed(networks[0]):
+            changed = _setting.classifier(network, names[0], self.test, f"{scenario} {coefficient}")
+            moved = largest_change_of_logits(changed, a, images)
+            found = compare(changed, b, images, self.setting.coding)
+            rows.append(self._row(scenario, coefficient, network, found, tests[0], moved))
+        return {
+            "seed": self.seed,
+            "network": self.architecture.name,
+            "accuracy_b": _setting.held_out_accuracy(networks[1], tests[1]),
+            "unmodified": unmodified,
+            "same task": same_task,
+            "rows": rows,
+        }
+
+    def _row(
+        self, scenario: str, coefficient: str, network: ResNet, found: Comparison, test: Task, moved: float
+    ) -> dict[str, Any]:
+        accuracy = _setting.held_out_accuracy(network, test)
+        _LOG.info(
+            "seed %d, %s, %s %s: %.1f nats, accuracy %.3f, logits moved by at most %.2g",
+            self.seed, self.architecture.name, scenario, coefficient, found.values[INFODIST], accuracy, moved,
+        )  # fmt: skip
+        extra = {"accuracy": accuracy, "largest_change_of_logits": rounded(moved)}
+        return {"scenario": scenario, "coefficient": coefficient, **extra, **found.to_dict()}
+
+
+def panels(runs: list[dict[str, Any]]) -> list[Panel]:
+    """Return a panel per scenario: each measure as a multiple of what it says of the unmodified pair."""
+    first, found = runs[0]["rows"], []
+    for scenario in dict.fromkeys(row["scenario"] for row in first):
+        places = [place for place, row in enumerate(first) if row["scenario"] == scenario]
+        curves = {
+            measure: 1
+            + np.array([[0, *(change(run["rows"][place], run, measure) for place in places)] for run in runs])
+            for measure in MEASURES
+        }
+        names = ("none", *(first[place]["coefficient"] for place in places))
+        xlabel = "" if scenario in ("initialisation", "architecture") else "c"
+        found.append(Panel(scenario, xlabel, names, curves))
+    return found
+
+
+def finish(words: list[str], setting: Setting, kinds: dict[str, list[dict[str, Any]]], output: Path | None) -> str:
+    """Write figures and pictures of the seeds so far into a folder; return the tables as text."""
+    tables = {name: table(runs) for name, runs in kinds.items() if runs}
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        fields = {**provenance("invariance", words), "setting": setting.to_dict(), "relative_change": tables}
+        (output / "invariance.json").write_text(json.dumps({**fields, "runs": kinds}, indent=1) + "\n")
+        for name in tables:
+            means = {measure: (shown(cells.get("mean")),) for measure, cells in tables[name].items()}
+            figure = _curves.draw_grid(panels(kinds[name]), means, ("mean change",), ylabel="of unmodified", top=2.0)
+            _curves.save(figure, output / f"figure1-{name}")
+    return "\n\n".join(f"{name}\n{as_text(rows)}" for name, rows in tables.items())
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train and measure what is missing, seed by seed, and show by how much each measure changes."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = _setting.arguments("invariance", __doc__).parse_args(words)
+    setting = _setting.chosen(args)
+    train, test = _setting.load_data(setting)
+    shapes = {"batchnorm": setting.network}
+    if setting.plain:
+        shapes["plain"] = replace(setting.network, batch_norm=False)
+    kinds: dict[str, list[dict[str, Any]]] = {name: [] for name in shapes}
+    text = ""
+    with one_thread(make_accelerator().device):
+        for name, shape in shapes.items():
+            for seed in range(args.seeds):
+                kinds[name].append(Experiment(setting, args.work, train, test, seed, shape).run())
+                text = finish(words, setting, kinds, args.output)
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "invariance", *sys.argv[1:]])
