@@ -1,0 +1,236 @@
+"""Whether the distance between two networks tells how good they are together (figure 6, table 2).
+
+`infodist study ensembles --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
+
+Networks with two initialisations are trained on five halves of the same examples, which share 0 to 100 % with the
+first, each until its loss on a validation set is the same. Of all pairs of the ten, other than a network and itself:
+loss and accuracy of the mean of both outputs on test images, the information distance, and every baseline. A repeat
+draws other examples and other initialisations.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hf_infodist.baselines.measures import MEASURES
+from hf_infodist.models import Classifier
+from hf_infodist.pairwise import INFODIST, pairwise_distances
+from hf_infodist.processes import one_thread
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.studies import _report
+from hf_infodist.studies._fit import Examples, Fitted, Goal, Score, Training, log_probabilities, score
+from hf_infodist.studies._scale import PAPER, SMALL, Data, Scale, classifier, fresh, load, trained
+from hf_infodist.studies._statistics import Nested, mean, nested
+from hf_infodist.training import make_accelerator
+
+HALVES = {100: "0123", 75: "0124", 50: "0145", 25: "0456", 0: "4567"}  # which eighths, by overlap with the first half
+SCALES = {
+    "small": (replace(SMALL, train=4000, protocol="probe"), Training(epochs=30), Goal(0.6, every=320)),
+    "paper": (PAPER, Training(epochs=100), Goal(2.6, every=8000)),
+}
+_JUDGED = ("loss", "accuracy", "gain")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a repeat: which initialisation, and which half of the examples."""
+
+    start: int
+    half: int
+
+    @property
+    def name(self) -> str:
+        """Initialisation and overlap with the first half."""
+        return f"init{self.start}-half{self.half}"
+
+    def examples(self, pool: Examples) -> Examples:
+        """Return its half."""
+        eighths = torch.arange(len(pool)).chunk(8)
+        return pool.rows(torch.cat([eighths[int(part)] for part in HALVES[self.half]]))
+
+    def condition(self, other: "Member") -> tuple[str, int]:
+        """Return whether both began alike, and what share of its examples each has in common with the other, %."""
+        return ("same", "different")[self.start != other.start], 25 * len({*HALVES[self.half]} & {*HALVES[other.half]})
+
+
+MEMBERS = tuple(Member(start, half) for start in range(2) for half in HALVES)
+PAIRS = tuple(combinations(range(len(MEMBERS)), 2))
+CONDITIONS = tuple(MEMBERS[i].condition(MEMBERS[j]) for i, j in PAIRS)
+ROWS = (*(("same", share) for share in (0, 25, 50, 75)), *(("different", share) for share in (0, 25, 50, 75, 100)))
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """One draw of examples and initialisations.
+
+    Attributes:
+        fitted: How the training of each member ended.
+        alone: Each member on the test images.
+        together: By `_JUDGED`: loss and accuracy of each pair, and by how much its loss is below its members' mean.
+        measures: What the distance and each baseline says of each pair; NaN where it does not apply.
+    """
+
+    fitted: list[Fitted]
+    alone: list[Score]
+    together: dict[str, NDArray[np.float64]]
+    measures: dict[str, NDArray[np.float64]]
+
+
+def repeat(scale: Scale, training: Training, goal: Goal, data: Data, seed: int, work: Path) -> Repeat:
+    """Train the ten networks of a repeat, and judge and measure all pairs."""
+    pool, models, logs, fitted = data.draw(scale.train, seed), [], [], []
+    for number, member in enumerate(MEMBERS):
+        network = fresh(scale.networks["deep"], data.classes, 2 * seed + member.start)
+        order = len(MEMBERS) * seed + number
+        settings = {"seed": order, "goal": goal, "watched": data.validation}
+        one = trained(network, member.examples(pool), training, work, **settings)
+        fitted.append(one.fitted)
+        logs.append(log_probabilities(one.network, data.test.images, make_accelerator().device))
+        models.append(classifier(one.network, member.name, data))
+    alone, together = judge(logs, data.test.targets)
+    return Repeat(fitted, alone, together, measure(models, scale, data))
+
+
+def judge(logs: Sequence[Tensor], labels: Tensor) -> tuple[list[Score], dict[str, NDArray[np.float64]]]:
+    """Score each network alone and each pair by the mean of both outputs.
+
+    Args:
+        logs: Log-probabilities of each, ``[N, C]``.
+        labels: ``[N]``.
+    """
+    alone = [score(one, labels) for one in logs]
+    pairs = [score((logs[i].exp() + logs[j].exp()).div(2).log(), labels) for i, j in combinations(range(len(logs)), 2)]
+    apart = [(alone[i].loss + alone[j].loss) / 2 for i, j in combinations(range(len(logs)), 2)]
+    columns = (
+        [one.loss for one in pairs],
+        [one.accuracy for one in pairs],
+        [members - one.loss for members, one in zip(apart, pairs, strict=True)],
+    )
+    return alone, dict(zip(_JUDGED, map(np.array, columns), strict=True))
+
+
+def measure(models: Sequence[Classifier], scale: Scale, data: Data) -> dict[str, NDArray[np.float64]]:
+    """Return what every measure says of every pair, as a distance."""
+    pairs = tuple(np.array(list(combinations(range(len(models)), 2))).T)
+    names = [INFODIST, *(f"{one.space}/{one.name}" for one in MEASURES if one.name != "KL(B‖A)")]
+    protocol = PROTOCOLS[scale.protocol]
+    return {
+        name: pairwise_distances(models, data.coded, protocol=protocol, measure=name).distances[pairs]
+        for name in names
+    }
+
+
+def by_condition(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of each condition of `ROWS`, of a figure ``[…, pairs]``: ``[…, 9]``."""
+    places = [[pair for pair, condition in enumerate(CONDITIONS) if condition == row] for row in ROWS]
+    return np.stack([values[..., place].mean(-1) for place in places], -1)
+
+
+def correlations(repeats: Sequence[Repeat]) -> dict[str, dict[str, dict[str, Nested]]]:
+    """Correlate every measure with every judgement, over the nine conditions of the table, and over all pairs."""
+    answers: dict[str, dict[str, dict[str, Nested]]] = {}
+    for name in repeats[0].measures:
+        x = np.stack([one.measures[name] for one in repeats])
+        y = {judged: np.stack([one.together[judged] for one in repeats]) for judged in _JUDGED}
+        answers[name] = {
+            "conditions": {judged: nested(by_condition(x), by_condition(y[judged])) for judged in _JUDGED},
+            "pairs": {judged: nested(x, y[judged]) for judged in _JUDGED},
+        }
+    return answers
+
+
+def rows(repeats: Sequence[Repeat]) -> list[dict[str, Any]]:
+    """Return table 2: a row per condition, each figure the mean over repeats with Student's interval."""
+    columns = {judged: np.stack([by_condition(one.together[judged]) for one in repeats]) for judged in _JUDGED}
+    columns["nats"] = np.stack([by_condition(one.measures[INFODIST]) for one in repeats])
+    return [
+        {"initialisation": row[0], "overlap": row[1], "pairs": CONDITIONS.count(row)}
+        | {name: mean(values[:, place]) for name, values in columns.items()}
+        for place, row in enumerate(ROWS)
+    ]
+
+
+def figures(repeats: Sequence[Repeat]) -> dict[str, Any]:
+    """Return everything that is told of the repeats so far."""
+    return {
+        "repeats": len(repeats),
+        "table": rows(repeats),
+        "correlations": correlations(repeats),
+        "members": {
+            member.name: {
+                "validation_loss": [one.fitted[place].loss for one in repeats],
+                "reached": [one.fitted[place].reached for one in repeats],
+                "examples": [one.fitted[place].examples for one in repeats],
+                "test_loss": [one.alone[place].loss for one in repeats],
+                "test_accuracy": [one.alone[place].accuracy for one in repeats],
+            }
+            for place, member in enumerate(MEMBERS)
+        },
+        "pairs": [[MEMBERS[i].name, MEMBERS[j].name] for i, j in PAIRS],
+        "together": {judged: [one.together[judged] for one in repeats] for judged in _JUDGED},
+        "measures": {name: [one.measures[name] for one in repeats] for name in repeats[0].measures},
+    }
+
+
+def draw(repeats: Sequence[Repeat], output: Path | None) -> None:
+    """Draw figure 6: loss and accuracy of pairs against their distance."""
+    from hf_infodist.plots import COLOURS
+
+    figure = _report.new_figure(9, 4)
+    nats = np.stack([by_condition(one.measures[INFODIST]) for one in repeats])
+    for place, (judged, unit) in enumerate((("loss", "test loss, nats"), ("accuracy", "test accuracy"))):
+        axes = figure.add_subplot(1, 2, place + 1)
+        values = np.stack([by_condition(one.together[judged]) for one in repeats])
+        for start, colour, marker in (("same", COLOURS[0], "o"), ("different", COLOURS[1], "s")):
+            chosen = [number for number, row in enumerate(ROWS) if row[0] == start]
+            axes.plot(nats[:, chosen].T, values[:, chosen].T, marker, color=colour, alpha=0.3, markersize=3)
+            x, y = nats[:, chosen].mean(0), values[:, chosen].mean(0)
+            axes.plot(x, y, marker + "-", color=colour, label=f"{start} initialisation", linewidth=0.8)
+            for number, point in zip(chosen, zip(x, y, strict=True), strict=True):
+                below = (0, -12) if start == "same" else (0, 6)
+                axes.annotate(
+                    f"{ROWS[number][1]} %", point, below, textcoords="offset points", fontsize=8, ha="center"
+                )
+        axes.set(xlabel="information distance, nats", ylabel=f"of both together: {unit}")
+        axes.margins(0.08)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    _report.save(figure, output, "ensembles")
+
+
+def summary(repeats: Sequence[Repeat]) -> str:
+    """Show the correlations: a row per measure."""
+    lines = [f"{'correlation over the nine conditions':<36}{'loss':>24}{'accuracy':>24}"]
+    for name, row in correlations(repeats).items():
+        cells = (str(row["conditions"][judged].of_means) for judged in ("loss", "accuracy"))
+        lines.append(f"{name:<36}" + "".join(f"{cell:>24}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train and measure what is missing, and show what the distance tells of ensembles."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = _report.arguments("ensembles", __doc__, SCALES).parse_args(words)
+    scale, training, goal = SCALES[args.scale]
+    settings = {"scale": scale.to_dict(), "training": training, "goal": goal, "seeds": args.seeds}
+    repeats: list[Repeat] = []
+    with one_thread(make_accelerator().device):
+        data = load(scale)
+        for seed in range(args.seeds):
+            repeats.append(repeat(scale, training, goal, data, seed, args.work))
+            _report.write("ensembles", words, {"settings": settings, **figures(repeats)}, args.output)
+    draw(repeats, args.output)
+    _report.show(_report.to_json(rows(repeats)), summary(repeats))
+
+
+if __name__ == "__main__":
+    from hf_infodist.cli import main as infodist
+
+    infodist(["study", "ensembles", *sys.argv[1:]])
