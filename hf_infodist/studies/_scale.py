@@ -107,10 +107,10 @@ SMALL = Scale(
         "shallow": lambda classes: resnet(classes, (1, 1, 0, 0), 8, channels=(8, 16, 16, 16)),
         "lenet": lenet,
     },
-    train=2000,
+    train=1000,
     validation=2000,
     test=10_000,
-    k=400,
+    k=300,
     protocol="quick",
 )
 

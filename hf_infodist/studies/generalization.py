@@ -27,7 +27,7 @@ from hf_infodist.studies._statistics import Interval, Nested, mean, nested
 from hf_infodist.training import make_accelerator
 
 SCALES = {
-    "small": (SMALL, Training(epochs=60), Goal(0.1, every=1000)),
+    "small": (SMALL, Training(epochs=100), Goal(0.1, every=500)),
     "paper": (
         replace(PAPER, data="uoft-cs/cifar10", test_split="test", train=40_000, validation=0),
         Training(epochs=200),
