@@ -81,7 +81,7 @@ def cifar_resnet(
 
     layers, channels = (blocks, blocks, blocks, 0), (16, 32, 64, 64)  # timm has four stages: the last one is empty
     stem = {"stem_type": "deep", "stem_width": channels[0] // 2}  # of which the width is kept
-    options = {"layers": layers, "channels": channels, "norm_layer": norm, **stem}
+    options: dict[str, Any] = {"layers": layers, "channels": channels, "norm_layer": norm, **stem}
     module: Any = timm.create_model("resnet18", num_classes=len(classes), **options)
     module.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
     nn.init.kaiming_normal_(module.conv1.weight, mode="fan_out", nonlinearity="relu")

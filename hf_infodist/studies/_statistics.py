@@ -90,22 +90,22 @@ def nested(x: ArrayLike, y: ArrayLike) -> Nested:
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     within = tuple(pearson(*rows).value for rows in zip(a, b, strict=True))
     scaled = mean(np.arctanh(np.clip(within, -1 + 1e-12, 1 - 1e-12)))
-    ends = (float(np.tanh(value)) for value in (scaled.value, scaled.low, scaled.high))
-    return Nested(pearson(a.mean(0), b.mean(0)), within, Interval(*ends, len(within)), _pooled(a, b))
+    value, low, high = np.tanh([scaled.value, scaled.low, scaled.high]).tolist()
+    return Nested(pearson(a.mean(0), b.mean(0)), within, Interval(value, low, high, len(within)), _pooled(a, b))
 
 
 def _pooled(a: NDArray[np.float64], b: NDArray[np.float64]) -> Interval:
     """Correlate all single values; 1000 times also those of configurations drawn anew."""
     rng, count = np.random.default_rng(0), a.shape[1]
 
-    def correlate(chosen: NDArray[np.integer]) -> float:
+    def correlate(chosen: NDArray) -> float:
         x, y = a[:, chosen].ravel(), b[:, chosen].ravel()
         return float(np.corrcoef(x, y)[0, 1]) if _varies(x) and _varies(y) else np.nan
 
     value = correlate(np.arange(count))
     if not np.isfinite(value) or count < 3:
         return Interval(value, np.nan, np.nan, a.size)
-    draws = [correlate(rng.integers(count, size=count)) for _ in range(1000)]
+    draws = [correlate(rng.choice(count, count)) for _ in range(1000)]
     low, high = np.nanquantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Interval(value, float(low), float(high), a.size)
 

@@ -90,7 +90,7 @@ def repeat(scale: Scale, training: Training, goal: Goal, data: Data, seed: int, 
     for number, member in enumerate(MEMBERS):
         network = fresh(scale.networks["deep"], data.classes, 2 * seed + member.start)
         order = len(MEMBERS) * seed + number
-        settings = {"seed": order, "goal": goal, "watched": data.validation}
+        settings: dict[str, Any] = {"seed": order, "goal": goal, "watched": data.validation}
         one = trained(network, member.examples(pool), training, work, **settings)
         fitted.append(one.fitted)
         logs.append(log_probabilities(one.network, data.test.images, make_accelerator().device))

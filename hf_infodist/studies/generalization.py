@@ -87,8 +87,10 @@ def row(one: Configuration, scale: Scale, goal: Goal, data: Data, seed: int, wor
     network = fresh(build, data.classes, seed)
     done = trained(network, examples, one.training, work, seed=seed, goal=goal, watched=examples)
     device = make_accelerator().device
-    scores = [score(log_probabilities(network, part.images, device), part.targets) for part in (examples, data.test)]
-    return Row(done.fitted, *scores, complexity(done, build, data, scale, name=one.name, seed=seed))
+    train, test = (
+        score(log_probabilities(network, part.images, device), part.targets) for part in (examples, data.test)
+    )
+    return Row(done.fitted, train, test, complexity(done, build, data, scale, name=one.name, seed=seed))
 
 
 Table = Sequence[Sequence[Row]]  # by seed and configuration

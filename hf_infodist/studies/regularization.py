@@ -1,4 +1,4 @@
-"""Whether regularisation makes networks simpler: their distance from a fresh network against its strength (figure 5).
+"""Whether regularisation makes networks simpler: their distance from fresh ones against its strength (figure 5).
 
 `infodist study regularization --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
 
@@ -51,8 +51,8 @@ class Kind:
 
     def training(self, base: Training, strength: float) -> Training:
         """Return the training of some strength."""
-        base = replace(base, rate=self.rate * base.rate)
-        return replace(base, **{self.field: strength}) if self.field else base
+        changes: dict[str, Any] = {self.field: strength} if self.field else {}
+        return replace(base, rate=self.rate * base.rate, **changes)
 
 
 KINDS = (
