@@ -105,7 +105,7 @@ def _pooled(a: NDArray[np.float64], b: NDArray[np.float64]) -> Interval:
     value = correlate(np.arange(count))
     if not np.isfinite(value) or count < 3:
         return Interval(value, np.nan, np.nan, a.size)
-    draws = [correlate(rng.choice(count, count)) for _ in range(1000)]
+    draws = [correlate(chosen) for chosen in np.array(rng.choice(count, (1000, count)))]
     low, high = np.nanquantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Interval(value, float(low), float(high), a.size)
 

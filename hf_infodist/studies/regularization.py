@@ -1,4 +1,4 @@
-"""Whether regularisation makes networks simpler: their distance from fresh ones against its strength (figure 5).
+"""Whether regularisation makes networks simpler: their distance from fresh ones by its strength (figure 5).
 
 `infodist study regularization --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
 
