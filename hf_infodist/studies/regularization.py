@@ -1,4 +1,4 @@
-"""Whether regularisation makes networks simpler: their distance from fresh ones by its strength (figure 5).
+"""Whether regularisation makes networks simpler: their distance from fresh ones, by strength (figure 5).
 
 `infodist study regularization --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
 
@@ -26,7 +26,7 @@ from hf_infodist.studies._statistics import Interval, mean, spearman
 from hf_infodist.training import make_accelerator
 
 SCALES = {
-    "small": (SMALL, Training(epochs=16, anneal=True)),
+    "small": (SMALL, Training(epochs=12, anneal=True)),
     "paper": (PAPER, Training(epochs=60, anneal=True)),
 }
 
