@@ -5,11 +5,13 @@
 Networks with two initialisations are trained on five halves of the same examples, which share 0 to 100 % with the
 first, each until its loss on a validation set is the same. Of all pairs of the ten, other than a network and itself:
 loss and accuracy of the mean of both outputs on test images, the information distance, and every baseline. A repeat
-draws other examples and other initialisations.
+draws other examples and other initialisations. A network that misses the loss begins again with its examples in
+another order.
 """
 
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_infodist.baselines.measures import MEASURES
 from hf_infodist.models import Classifier
@@ -27,7 +29,7 @@ from hf_infodist.processes import one_thread
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies import _report
 from hf_infodist.studies._fit import Examples, Fitted, Goal, Score, Training, log_probabilities, score
-from hf_infodist.studies._scale import PAPER, SMALL, Data, Scale, classifier, fresh, load, trained
+from hf_infodist.studies._scale import PAPER, SMALL, Data, Scale, Trained, classifier, fresh, load, trained
 from hf_infodist.studies._statistics import Nested, mean, nested
 from hf_infodist.training import make_accelerator
 
@@ -37,6 +39,7 @@ SCALES = {
     "paper": (PAPER, Training(epochs=100), Goal(2.6, every=8000)),
 }
 _JUDGED = ("loss", "accuracy", "gain")
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,32 @@ def repeat(scale: Scale, training: Training, goal: Goal, data: Data, seed: int, 
     """Train the ten networks of a repeat, and judge and measure all pairs."""
     pool, models, logs, fitted = data.draw(scale.train, seed), [], [], []
     for number, member in enumerate(MEMBERS):
-        network = fresh(scale.networks["deep"], data.classes, 2 * seed + member.start)
+        start = functools.partial(fresh, scale.networks["deep"], data.classes, 2 * seed + member.start)
         order = len(MEMBERS) * seed + number
-        settings: dict[str, Any] = {"seed": order, "goal": goal, "watched": data.validation}
-        one = trained(network, member.examples(pool), training, work, **settings)
+        one = _until_reached(start, member.examples(pool), training, work, order, goal, data.validation)
         fitted.append(one.fitted)
         logs.append(log_probabilities(one.network, data.test.images, make_accelerator().device))
         models.append(classifier(one.network, member.name, data))
     alone, together = judge(logs, data.test.targets)
     return Repeat(fitted, alone, together, measure(models, scale, data))
+
+
+def _until_reached(
+    start: Callable[[], nn.Module],
+    examples: Examples,
+    training: Training,
+    work: Path,
+    order: int,
+    goal: Goal,
+    watched: Examples,
+) -> Trained:
+    """Train a network; one that misses the goal, and overfits, begins again with its examples in another order."""
+    for attempt in range(_ATTEMPTS):
+        seed = order + 1000 * attempt
+        one = trained(start(), examples, training, work, seed=seed, goal=goal, watched=watched)
+        if one.fitted.reached:
+            break
+    return one
 
 
 def judge(logs: Sequence[Tensor], labels: Tensor) -> tuple[list[Score], dict[str, NDArray[np.float64]]]:
