@@ -159,6 +159,18 @@ def test_halves_share_what_their_conditions_say():
     assert set(ensembles.CONDITIONS) == set(ensembles.ROWS)
     counts = ensembles.by_condition(np.ones((2, 45)))
     assert counts.shape == (2, 9) and (counts == 1).all()
+    kind = np.array([row[0] == "same" for row in ensembles.ROWS])
+    assert ensembles.within_initialisation(5.0 * kind + np.arange(9)).tolist() == [
+        -1.5,
+        -0.5,
+        0.5,
+        1.5,
+        -2,
+        -1,
+        0,
+        1,
+        2,
+    ]
 
 
 def test_two_heads_are_better_than_their_mean_and_one_twice_is_as_good():

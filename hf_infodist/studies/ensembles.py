@@ -154,15 +154,29 @@ def by_condition(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([values[..., place].mean(-1) for place in places], -1)
 
 
+def within_initialisation(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return figures of the conditions, ``[…, 9]``, less their mean over those that begin alike, or not alike."""
+    kinds = np.array([row[0] for row in ROWS])
+    means = np.stack([values[..., kinds == kind].mean(-1) for kind in kinds], -1)
+    return values - means
+
+
 def correlations(repeats: Sequence[Repeat]) -> dict[str, dict[str, dict[str, Nested]]]:
-    """Correlate every measure with every judgement, over the nine conditions of the table, and over all pairs."""
+    """Correlate every measure with every judgement.
+
+    Over the nine conditions of the table; over the same, but within each kind of initialisation, which leaves the
+    overlap; and over all pairs, which are not independent: each network is in nine of them.
+    """
     answers: dict[str, dict[str, dict[str, Nested]]] = {}
     for name in repeats[0].measures:
         x = np.stack([one.measures[name] for one in repeats])
         y = {judged: np.stack([one.together[judged] for one in repeats]) for judged in _JUDGED}
+        rows_x, rows_y = by_condition(x), {judged: by_condition(values) for judged, values in y.items()}
+        less_y = {judged: within_initialisation(values) for judged, values in rows_y.items()}
+        over = {"conditions": (rows_x, rows_y), "overlap": (within_initialisation(rows_x), less_y), "pairs": (x, y)}
         answers[name] = {
-            "conditions": {judged: nested(by_condition(x), by_condition(y[judged])) for judged in _JUDGED},
-            "pairs": {judged: nested(x, y[judged]) for judged in _JUDGED},
+            what: {judged: nested(values, others[judged]) for judged in _JUDGED}
+            for what, (values, others) in over.items()
         }
     return answers
 
@@ -227,9 +241,9 @@ def draw(repeats: Sequence[Repeat], output: Path | None) -> None:
 
 def summary(repeats: Sequence[Repeat]) -> str:
     """Show the correlations: a row per measure."""
-    lines = [f"{'correlation over the nine conditions':<36}{'loss':>24}{'accuracy':>24}"]
+    lines = [f"{'correlation over the nine conditions':<36}" + "".join(f"{judged:>24}" for judged in _JUDGED)]
     for name, row in correlations(repeats).items():
-        cells = (str(row["conditions"][judged].of_means) for judged in ("loss", "accuracy"))
+        cells = (str(row["conditions"][judged].of_means) for judged in _JUDGED)
         lines.append(f"{name:<36}" + "".join(f"{cell:>24}" for cell in cells))
     return "\n".join(lines)
 
