@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from hf_infodist.baselines.measures import MEASURES
 from hf_infodist.models import Classifier
 from hf_infodist.pairwise import INFODIST, pairwise_distances
+from hf_infodist.placing import place_names
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies import _report
@@ -226,25 +227,29 @@ def draw(repeats: Sequence[Repeat], output: Path | None) -> None:
         for start, colour, marker in (("same", COLOURS[0], "o"), ("different", COLOURS[1], "s")):
             chosen = [number for number, row in enumerate(ROWS) if row[0] == start]
             axes.plot(nats[:, chosen].T, values[:, chosen].T, marker, color=colour, alpha=0.3, markersize=3)
-            x, y = nats[:, chosen].mean(0), values[:, chosen].mean(0)
-            axes.plot(x, y, marker + "-", color=colour, label=f"{start} initialisation", linewidth=0.8)
-            for number, point in zip(chosen, zip(x, y, strict=True), strict=True):
-                below = (0, -12) if start == "same" else (0, 6)
-                axes.annotate(
-                    f"{ROWS[number][1]} %", point, below, textcoords="offset points", fontsize=8, ha="center"
-                )
+            label = f"{start} initialisation, overlap"
+            axes.plot(nats[:, chosen].mean(0), values[:, chosen].mean(0), marker, color=colour, label=label)
         axes.set(xlabel="information distance, nats", ylabel=f"of both together: {unit}")
         axes.margins(0.08)
+        figure.draw_without_rendering()  # limits are known from here on
+        means = np.stack([nats.mean(0), values.mean(0)], 1)
+        place_names(axes, means, [f"{row[1]} %" for row in ROWS], axes.bbox)
     figure.axes[0].legend(frameon=False, fontsize=8)
     _report.save(figure, output, "ensembles")
 
 
 def summary(repeats: Sequence[Repeat]) -> str:
-    """Show the correlations: a row per measure."""
-    lines = [f"{'correlation over the nine conditions':<36}" + "".join(f"{judged:>24}" for judged in _JUDGED)]
-    for name, row in correlations(repeats).items():
-        cells = (str(row["conditions"][judged].of_means) for judged in _JUDGED)
-        lines.append(f"{name:<36}" + "".join(f"{cell:>24}" for cell in cells))
+    """Show table 2, and the correlations: a row per measure."""
+    columns = ("loss", "accuracy", "gain", "nats")
+    lines = [f"{'initialisation, overlap':<36}" + "".join(f"{name:>12}" for name in columns)]
+    for row in rows(repeats):
+        cells = "".join(f"{row[name].value:>12.4g}" for name in columns)
+        lines.append(f"{row['initialisation']:<12}{row['overlap']:>4} %{cells:>66}")
+    for over, title in (("conditions", "correlation over these nine"), ("overlap", "within an initialisation")):
+        lines += ["", f"{title:<36}" + "".join(f"{judged:>24}" for judged in _JUDGED)]
+        for name, answer in correlations(repeats).items():
+            cells = "".join(f"{answer[over][judged].of_means!s:>24}" for judged in _JUDGED)
+            lines.append(f"{name:<36}{cells}")
     return "\n".join(lines)
 
 
@@ -261,7 +266,7 @@ def main(argv: list[str] | None = None) -> None:
             repeats.append(repeat(scale, training, goal, data, seed, args.work))
             _report.write("ensembles", words, {"settings": settings, **figures(repeats)}, args.output)
     draw(repeats, args.output)
-    _report.show(_report.to_json(rows(repeats)), summary(repeats))
+    _report.show(summary(repeats))
 
 
 if __name__ == "__main__":
