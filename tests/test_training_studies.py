@@ -143,7 +143,7 @@ def test_an_equal_training_is_read_and_any_other_is_not(tmp_path, monkeypatch):
 def test_json_has_five_digits_and_no_nan():
     text = to_json({"a": [1 / 3, np.nan, 2], "b": np.array([[1.0, 2.0]]), "c": Goal(0.1, 5)})
     assert json.loads(text) == {"a": [0.33333, None, 2], "b": [[1.0, 2.0]], "c": {"loss": 0.1, "every": 5}}
-    assert ' "a": [ 0.33333, null, 2 ]' in text
+    assert ' "a": [ 0.33333, null, 2 ]' in text and '"c": { "loss": 0.1, "every": 5 }' in text
 
 
 # Designs

@@ -37,9 +37,9 @@ def write(study: str, words: Sequence[str], figures: dict[str, Any], output: Pat
 
 
 def to_json(figures: Any) -> str:
-    """Return JSON with five digits a number, null for what is not finite, and each list of numbers on one line."""
+    """Return JSON with five digits a number, null for what is not finite, and innermost lists on one line."""
     text = json.dumps(_plain(figures), indent=1)
-    return re.sub(r"\[[^][{}]*\]", lambda match: " ".join(match[0].split()), text)
+    return re.sub(r"[\[{][^][{}]*[\]}]", lambda match: " ".join(match[0].split()), text)
 
 
 def _plain(value: Any) -> Any:
