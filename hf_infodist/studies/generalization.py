@@ -101,12 +101,18 @@ def column(table: Table, name: str) -> NDArray[np.float64]:
     return np.array([[one.gap if name == "gap" else one.measures[name] for one in seed] for seed in table])
 
 
-def correlations(table: Table) -> dict[str, Nested]:
-    """Correlate the gap with every measure, over those configurations for which the measure has a value."""
+def correlations(table: Table, *, reached: bool = False) -> dict[str, Nested]:
+    """Correlate the gap with every measure, over those configurations for which the measure has a value.
+
+    Args:
+        table: Of all seeds.
+        reached: Whether to leave out configurations of which a seed did not reach the common training loss.
+    """
     gap, answers = column(table, "gap"), {}
+    usable = np.array([[one.fitted.reached or not reached for one in seed] for seed in table]).all(0)
     for name in table[0][0].measures:
         values = column(table, name)
-        there = np.isfinite(values).all(0)
+        there = np.isfinite(values).all(0) & usable
         answers[name] = nested(values[:, there], gap[:, there])
     return answers
 
@@ -136,6 +142,7 @@ def figures(table: Table, names: Sequence[str]) -> dict[str, Any]:
             for name, seeds in zip(names, per_configuration, strict=True)
         },
         "correlations": correlations(table),
+        "correlations_of_those_that_reached": correlations(table, reached=True),
     }
 
 
@@ -163,9 +170,11 @@ def summary(table: Table, names: Sequence[str]) -> str:
         gap, nats = mean([one.gap for one in seeds]), mean([one.complexity.nats for one in seeds])
         right = mean([one.test.accuracy for one in seeds]).value
         lines.append(f"{name:<24}{gap!s:>24}{_nats(nats):>28}{right:>16.3f}")
-    lines += ["", f"{'correlation with the gap':<36}{'of means':>24}{'configurations':>16}"]
-    answers = correlations(table)
-    lines += [f"{name:<36}{one.of_means!s:>24}{one.of_means.n:>16}" for name, one in answers.items()]
+    lines += ["", f"{'correlation with the gap':<36}{'of all':>24}{'of those that reached':>28}"]
+    those = correlations(table, reached=True)
+    lines += [
+        f"{name:<36}{one.of_means!s:>24}{those[name].of_means!s:>28}" for name, one in correlations(table).items()
+    ]
     return "\n".join(lines)
 
 
