@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hf_infodist.cli import main
+from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 from hf_infodist.studies import _scale, ensembles, generalization, regularization
 from hf_infodist.studies._fit import Examples, Goal, Training
 from hf_infodist.studies._report import to_json
@@ -31,8 +32,9 @@ TINY = replace(
     validation=100,
     test=100,
     k=40,
-    protocol="probe",
+    protocol="two learners",
 )
+TWO_LEARNERS = CodingProtocol("two learners", (LearnerSpec("static"), LearnerSpec("head", 0.3)), first_block=20)
 
 
 @pytest.fixture
@@ -204,12 +206,13 @@ def test_every_kind_begins_with_none_and_the_base_is_shared():
 # Whole runs
 
 
-def run(name, monkeypatch, tmp_path, capsys, *settings):
+def run(name, monkeypatch, tmp_path, capsys, *settings, seeds=2):
     module = {"ensembles": ensembles, "generalization": generalization, "regularization": regularization}[name]
     monkeypatch.setitem(module.SCALES, "small", (TINY, *settings))
+    monkeypatch.setitem(PROTOCOLS, TWO_LEARNERS.name, TWO_LEARNERS)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=r"^0$"):
-        main(["study", name, "--work", "nets", "--seeds", "2", "--output", "out"])
+        main(["study", name, "--work", "nets", "--seeds", str(seeds), "--output", "out"])
     assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5000
     text = (tmp_path / "out" / f"{name}.json").read_text()
     assert str(tmp_path) not in text and "NaN" not in text
@@ -218,17 +221,19 @@ def run(name, monkeypatch, tmp_path, capsys, *settings):
 
 @pytest.mark.slow
 def test_ensembles_run(digits_only, monkeypatch, tmp_path, capsys):
-    figures, out = run("ensembles", monkeypatch, tmp_path, capsys, Training(4, rate=1e-2, batch=16), Goal(0.5, 160))
+    training, goal = Training(4, rate=1e-2, batch=16), Goal(0.5, 160)
+    figures, out = run("ensembles", monkeypatch, tmp_path, capsys, training, goal, seeds=1)
     assert len(figures["table"]) == 9 and sum(row["pairs"] for row in figures["table"]) == 45
-    assert np.shape(figures["measures"]["infodist"]) == np.shape(figures["together"]["loss"]) == (2, 45)
+    assert np.shape(figures["measures"]["infodist"]) == np.shape(figures["together"]["loss"]) == (1, 45)
     assert (np.array(figures["measures"]["infodist"]) > 0).all() and (np.array(figures["together"]["gain"]) > 0).all()
     nested = figures["correlations"]["infodist"]["conditions"]["loss"]
-    assert nested["of_means"]["n"] == 9 and nested["pooled"]["n"] == 18 and "infodist" in out
+    assert nested["of_means"]["n"] == 9 and nested["pooled"]["n"] == 9 and "infodist" in out
 
 
 @pytest.mark.slow
 def test_generalization_runs(digits_only, monkeypatch, tmp_path, capsys):
-    figures, out = run("generalization", monkeypatch, tmp_path, capsys, Training(3, batch=16), Goal(0.5, 160))
+    training, goal = Training(3, batch=16), Goal(0.5, 160)
+    figures, out = run("generalization", monkeypatch, tmp_path, capsys, training, goal, seeds=1)
     assert len(figures["table"]) == 9 and "opt=SGD" in out
     for row in figures["table"].values():
         for one in row["per_seed"]:

@@ -111,4 +111,4 @@ def _pooled(a: NDArray[np.float64], b: NDArray[np.float64]) -> Interval:
 
 
 def _varies(values: NDArray[np.float64]) -> bool:
-    return bool(np.isfinite(values).all() and np.ptp(values) > 1e-12 * max(abs(values).max(), 1e-300))
+    return bool(values.size and np.isfinite(values).all() and np.ptp(values) > 1e-12 * max(abs(values).max(), 1e-300))
