@@ -221,6 +221,7 @@ def run(name, monkeypatch, tmp_path, capsys, *settings, seeds=2):
 
 @pytest.mark.slow
 def test_ensembles_run(digits_only, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(ensembles, "MEASURES", ensembles.MEASURES[-3:])
     training, goal = Training(4, rate=1e-2, batch=16), Goal(0.5, 160)
     figures, out = run("ensembles", monkeypatch, tmp_path, capsys, training, goal, seeds=1)
     assert len(figures["table"]) == 9 and sum(row["pairs"] for row in figures["table"]) == 45
