@@ -127,7 +127,7 @@ def fit(
         watched: The set that the goal is about.
         device: Where.
     """
-    network.to(device, memory_format=torch.channels_last).train()  # the faster layout
+    network.to(device).to(memory_format=torch.channels_last).train()  # the faster layout
     optimizer = _optimizer(network, training)
     whole = max(len(examples) // training.batch, 1)
     steps, seen, loss = training.epochs * whole, 0, None
@@ -142,7 +142,7 @@ def fit(
                 loss = score(log_probabilities(network, watched.images, device), watched.targets).loss
                 if loss <= goal.loss:
                     break
-    network.eval().to("cpu", memory_format=torch.contiguous_format)
+    network.eval().cpu().to(memory_format=torch.contiguous_format)
     return Fitted(seen, loss, goal is not None and loss is not None and loss <= goal.loss)
 
 
