@@ -155,7 +155,9 @@ def draw(table: Table, names: Sequence[str], output: Path | None) -> None:
     nats, gap = column(table, INFODIST), column(table, "gap")
     axes.plot(nats, gap, "o", color=COLOURS[5], markersize=3, alpha=0.7)
     spread = {"xerr": nats.std(0, ddof=1), "yerr": gap.std(0, ddof=1)} if len(table) > 1 else {}
-    axes.errorbar(nats.mean(0), gap.mean(0), **spread, fmt="s", color=COLOURS[0], elinewidth=0.8, markersize=5)
+    axes.errorbar(
+        nats.mean(0), gap.mean(0), **spread, fmt="s", color=COLOURS[0], ecolor="#cccccc", elinewidth=0.8, markersize=5
+    )
     axes.set(xlabel="d_p(f, 0), nats", ylabel="generalisation gap, nats")
     axes.margins(0.15)
     figure.draw_without_rendering()
