@@ -66,4 +66,4 @@ def study(
     if words and not list_all:
         run_study(words[0], words[1:])
     else:
-        print("\n".join(f"{name:<14}{line}" for name, line in summaries().items()))
+        print("\n".join(f"{name:<16}{line}" for name, line in summaries().items()))

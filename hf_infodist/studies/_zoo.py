@@ -40,10 +40,10 @@ class Checkpoint:
         return re.match("[a-z]+", self.architecture)[0]  # type: ignore[index]
 
 
-def resnet(classes: tuple[str, ...], layers: tuple[int, ...], width: int) -> nn.Module:
-    """Build a ResNet of basic blocks whose stages have 1, 2, 4 and 8 times ``width`` channels."""
+def resnet(classes: tuple[str, ...], layers: tuple[int, ...], width: int, **more: Any) -> nn.Module:
+    """Build a ResNet of basic blocks whose stages have 1, 2, 4, 8 times ``width`` channels; ``more`` is for timm."""
     channels = tuple(width * 2**stage for stage in range(4))
-    options = {"layers": layers, "channels": channels, "stem_type": "deep", "stem_width": width // 2}
+    options = {"layers": layers, "channels": channels, "stem_type": "deep", "stem_width": width // 2, **more}
     return _timm("resnet18", classes, output_stride=16, **options)
 
 
