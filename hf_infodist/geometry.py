@@ -6,13 +6,15 @@ The functions take symmetric distances ``[n, n]`` in any unit, 0 on the diagonal
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_infodist.errors import UnfitError, UsageError
-from hf_infodist.pairwise import PairwiseMatrix
+
+if TYPE_CHECKING:
+    from hf_infodist.pairwise import PairwiseMatrix
 
 Distances = NDArray[np.float64]
 NEIGHBOURS = 5  # of each model in the graph of a map, where so few connect all; scikit-learn's default
@@ -78,7 +80,7 @@ class Geometry:
     triangles: Triangles
 
     @classmethod
-    def of_matrix(cls, matrix: PairwiseMatrix) -> "Geometry":
+    def of_matrix(cls, matrix: "PairwiseMatrix") -> "Geometry":
         """Measure the distances of a matrix; the standard error of one is that of its larger direction."""
         errors = np.where(matrix.nats >= matrix.nats.T, matrix.stderr_nats, matrix.stderr_nats.T)
         known = np.isfinite(errors[~np.eye(len(errors), dtype=bool)]).all()
