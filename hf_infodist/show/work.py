@@ -64,6 +64,8 @@ def main() -> None:
     """Work until standard input ends."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
+    if hasattr(os, "nice"):
+        os.nice(10)  # the page comes first
     set_environment()
     keep_freed_memory()
     work = Work(Limits(**json.loads(sys.stdin.readline())), out)

@@ -1,9 +1,10 @@
 """Many visitors of the page at once: errors, waiting, memory of the page.
 
-`infodist study visitors [--visitors 50] [--seconds 60] [--chromium /usr/bin/chromium] [--output visitors.json]`
+`infodist study visitors [--visitors 50] [--seconds 60] [--pause 3] [--chromium FILE] [--output visitors.json]`
 
 Starts the page on a store of its own. Each visitor, from an address of its own, opens the page and then compares the
 demo pair again and again: in turn as it came with the page, and with a number of images that is new, for the queue.
+Between two visits it reads for a moment; with ``--pause 0`` the crowd is as fast as the page lets it be.
 With ``--chromium`` (and playwright) a browser opens the page meanwhile, and says when something was first painted.
 """
 
@@ -40,10 +41,11 @@ class Crowd:
         address: Of the page.
         pid: Of its process.
         seconds: How long they stay.
+        pause: Seconds between two visits of one.
     """
 
-    def __init__(self, address: str, pid: int, seconds: float):
-        self.address, self.pid, self.until = address, pid, time.monotonic() + seconds
+    def __init__(self, address: str, pid: int, seconds: float, pause: float):
+        self.address, self.pid, self.pause, self.until = address, pid, pause, time.monotonic() + seconds
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.opened: list[float] = []
         self.answered: list[float] = []
@@ -65,6 +67,7 @@ class Crowd:
                 new = {"k": 16 + (7 * number + turn) % 400, "protocol": "probe", "seed": number}
                 await self._compare(client, new if turn % 2 else {"k": 400, "protocol": "quick", "seed": 0})
                 turn += 1
+                await asyncio.sleep(self.pause)
 
     async def _compare(self, client: Any, asked: dict[str, Any]) -> None:
         """Ask as a program does, and note how it ended."""
@@ -115,21 +118,21 @@ def first_paint(address: str, chromium: str, visits: int = 5) -> list[float]:
     return seconds
 
 
-def measure(visitors: int, seconds: float, chromium: str | None, port: int) -> dict[str, Any]:
+def measure(visitors: int, seconds: float, pause: float, chromium: str | None, port: int) -> dict[str, Any]:
     """Start a page, let visitors come, and return the figures."""
     with tempfile.TemporaryDirectory() as store:
         (Path(store) / "page.py").write_text(_SERVE)
         words = [sys.executable, str(Path(store) / "page.py"), store, str(port)]
         server = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         try:
-            return asyncio.run(_measure(server, f"http://127.0.0.1:{port}", visitors, seconds, chromium))
+            return asyncio.run(_measure(server, f"http://127.0.0.1:{port}", visitors, seconds, pause, chromium))
         finally:
             server.terminate()
             server.wait()
 
 
 async def _measure(
-    server: subprocess.Popen, address: str, visitors: int, seconds: float, chromium: str | None
+    server: subprocess.Popen, address: str, visitors: int, seconds: float, pause: float, chromium: str | None
 ) -> dict[str, Any]:
     httpx = require("httpx", "show")
     async with httpx.AsyncClient(timeout=10) as client:
@@ -140,20 +143,21 @@ async def _measure(
             except httpx.TransportError:
                 await asyncio.sleep(0.5)
     alone = await asyncio.to_thread(first_paint, address, chromium) if chromium else []
-    crowd = Crowd(address, server.pid, seconds)
+    crowd = Crowd(address, server.pid, seconds, pause)
     painting = asyncio.to_thread(first_paint, address, chromium) if chromium else asyncio.sleep(0, [])
     _, crowded = await asyncio.gather(crowd.come(visitors), painting)
     memory = crowd.memory
     return {
         "visitors": visitors,
         "seconds": seconds,
+        "pause_seconds": pause,
         "outcomes": dict(crowd.outcomes),
         "errors": sum(count for outcome, count in crowd.outcomes.items() if outcome.startswith(("error", "no"))),
         "page_opened_seconds": _spread(crowd.opened),
         "answered_seconds": _spread(crowd.answered),
         "first_paint_seconds_alone": alone,
         "first_paint_seconds_in_the_crowd": crowded,
-        "memory_mib": {"start": memory[0], "half": memory[len(memory) // 2], "end": memory[-1], "most": max(memory)},
+        "memory_mib": {"tenths": [memory[(len(memory) - 1) * i // 10] for i in range(11)], "most": max(memory)},
         "cores": os.cpu_count(),
         "versions": package_versions(),
     }
@@ -176,11 +180,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("infodist study visitors", description=__doc__)
     parser.add_argument("--visitors", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--pause", type=float, default=3, help="seconds between two visits of one")
     parser.add_argument("--chromium", help="path of a browser, to measure the first paint")
     parser.add_argument("--port", type=int, default=7861)
     parser.add_argument("--output", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
-    figures = measure(args.visitors, args.seconds, args.chromium, args.port)
+    figures = measure(args.visitors, args.seconds, args.pause, args.chromium, args.port)
     text = json.dumps(figures, indent=1)
     if args.output:
         args.output.write_text(text + "\n")
