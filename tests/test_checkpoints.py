@@ -190,7 +190,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, words):
             said = process.stderr.readline()
             assert said, "ended early"
         time.sleep(rng.uniform(0, 12))
-        over = process.poll() is not None or kills == 10
+        over = process.poll() is not None or kills == 6
         if not over:
             for child in _children(process.pid):
                 os.kill(child, signal.SIGKILL)
