@@ -13,7 +13,8 @@ from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 from hf_infodist.studies import _scale, ensembles, generalization, regularization
 from hf_infodist.studies._fit import Examples, Goal, Training
 from hf_infodist.studies._report import to_json
-from hf_infodist.studies._scale import PAPER, SMALL, Affine, cifar_resnet, fresh, load, trained
+from hf_infodist.studies._scale import PAPER, SMALL, Affine, fresh, load, trained
+from hf_infodist.studies._zoo import cifar_resnet
 
 CLASSES = tuple("abc")
 
@@ -206,13 +207,13 @@ def test_every_kind_begins_with_none_and_the_base_is_shared():
 # Whole runs
 
 
-def run(name, monkeypatch, tmp_path, capsys, *settings, seeds=2):
+def run(name, monkeypatch, tmp_path, capsys, *settings, seeds=2, more=()):
     module = {"ensembles": ensembles, "generalization": generalization, "regularization": regularization}[name]
     monkeypatch.setitem(module.SCALES, "small", (TINY, *settings))
     monkeypatch.setitem(PROTOCOLS, TWO_LEARNERS.name, TWO_LEARNERS)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=r"^0$"):
-        main(["study", name, "--work", "nets", "--seeds", str(seeds), "--output", "out"])
+        main(["study", name, "--work", "nets", "--seeds", str(seeds), "--output", "out", *more])
     assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5000
     text = (tmp_path / "out" / f"{name}.json").read_text()
     assert str(tmp_path) not in text and "NaN" not in text
@@ -233,8 +234,10 @@ def test_ensembles_run(digits_only, monkeypatch, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_generalization_runs(digits_only, monkeypatch, tmp_path, capsys):
-    training, goal = Training(3, batch=16), Goal(0.5, 160)
-    figures, out = run("generalization", monkeypatch, tmp_path, capsys, training, goal, seeds=1)
+    more = ("--train", "96", "-k", "50")
+    figures, out = run("generalization", monkeypatch, tmp_path, capsys, Training(3, batch=16), 0.5, seeds=1, more=more)
+    settings = figures["settings"]
+    assert (settings["scale"]["train"], settings["scale"]["k"], settings["goal"]["every"]) == (96, 50, 48)
     assert len(figures["table"]) == 9 and "opt=SGD" in out
     for row in figures["table"].values():
         for one in row["per_seed"]:

@@ -1,10 +1,11 @@
-"""Labelled grey pictures of 28×28 pixels: from installed packages, or drawn here. Nothing is downloaded."""
+"""Labelled pictures: grey ones of 28×28 pixels from installed packages or drawn here, and datasets of the Hub."""
 
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,7 +29,7 @@ class Task:
 
     Attributes:
         name: Short name.
-        images: ``[N, 28, 28]`` bytes, 0 is the ground.
+        images: ``[N, 28, 28]`` bytes, 0 is the ground; ``[N, H, W, 3]`` of the Hub.
         labels: ``[N]``, from 0.
         classes: A name per label.
     """
@@ -122,6 +123,17 @@ def shapes(asked: str, count: int = 6000, seed: int = 0) -> Task:
     parts = {"x": 8, "y": 8, "size": 5, "orientation": 6}[asked]
     names = tuple(f"{asked} {part + 1} of {parts}" for part in range(parts))
     return Task(f"shapes-{asked}", images, (share[asked] * parts).astype(np.int64), names)
+
+
+def from_hub(name: str, split: str) -> Task:
+    """Read the pictures and class labels of a dataset of the Hub, in a fixed random order, as many are sorted."""
+    from datasets import load_dataset
+
+    rows: Any = load_dataset(name, split=split).shuffle(seed=0)
+    column = {type(feature).__name__: name for name, feature in rows.features.items()}
+    images = np.stack([np.asarray(image.convert("RGB")) for image in rows[column["Image"]]])
+    labels = column["ClassLabel"]
+    return Task(name, images, np.asarray(rows[labels], dtype=np.int64), tuple(rows.features[labels].names))
 
 
 @cache

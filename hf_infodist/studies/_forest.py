@@ -1,7 +1,6 @@
 """Forests of networks of known descent: roots, and what is made from them by training on, distilling or permuting."""
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 
 from hf_infodist.demo.train import Recipe, fit, logits, save_timm
 from hf_infodist.models import Classifier, load_classifier
-from hf_infodist.studies._data import FASHION, Task, digits, fashion_mnist, shapes
+from hf_infodist.studies._data import FASHION, Task, digits, fashion_mnist, from_hub, shapes
 from hf_infodist.studies._neurons import permute_neurons
 from hf_infodist.studies._pairs import relabelled
-from hf_infodist.studies._zoo import ARCHITECTURES
+from hf_infodist.studies._zoo import ARCHITECTURES, cifar_resnet
 from hf_infodist.training import make_accelerator
 
 How = Literal["root", "half", "noisy", "relabelled", "distilled", "neurons", "labels"]
@@ -106,30 +105,7 @@ def strange_pictures() -> Task:
 
 def tiny_imagenet() -> tuple[Task, Task]:
     """Read Tiny-ImageNet from the Hub: 100 000 and 10 000 pictures of 64×64 pixels, of 200 classes."""
-    from datasets import load_dataset
-
-    def task(split: str) -> Task:
-        data: Any = load_dataset("zh-plus/tiny-imagenet", split=split)
-        pictures = np.stack([np.asarray(image.convert("RGB")) for image in data["image"]])
-        return Task("tiny-imagenet", pictures, np.array(data["label"]), tuple(data.features["label"].names))
-
-    return task("train"), task("valid")
-
-
-def resnet56(classes: tuple[str, ...]) -> nn.Module:
-    """Build the ResNet-56 of section 4.2 of He et al. 2016: a convolution and three stages of nine blocks."""
-    from torchvision.models.resnet import BasicBlock, conv1x1
-
-    def stage(before: int, width: int, stride: int) -> nn.Module:
-        shortcut = nn.Sequential(conv1x1(before, width, stride), nn.BatchNorm2d(width)) if stride > 1 else None
-        return nn.Sequential(
-            BasicBlock(before, width, stride, shortcut), *(BasicBlock(width, width) for _ in range(8))
-        )
-
-    stem = {"conv1": nn.Conv2d(3, 16, 3, padding=1, bias=False), "bn1": nn.BatchNorm2d(16), "relu": nn.ReLU()}
-    stages = {"layer1": stage(16, 16, 1), "layer2": stage(16, 32, 2), "layer3": stage(32, 64, 2)}
-    head = {"pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "fc": nn.Linear(64, len(classes))}
-    return nn.Sequential(OrderedDict({**stem, **stages, **head}))
+    return from_hub("zh-plus/tiny-imagenet", "train"), from_hub("zh-plus/tiny-imagenet", "valid")
 
 
 SCALES = {
@@ -147,7 +123,7 @@ SCALES = {
         batch=50,
     ),
     "paper": Scale(
-        architecture=resnet56,
+        architecture=cifar_resnet,
         load=tiny_imagenet,
         strange=digits,
         mean=0.45,

@@ -23,6 +23,8 @@ def arguments(study: str, description: str | None, scales: Mapping[str, Any]) ->
     parser = argparse.ArgumentParser(f"infodist study {study}", description=description)
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps the networks")
     parser.add_argument("--scale", choices=scales, default="small")
+    parser.add_argument("--train", type=int, help="examples that a network is trained on, instead of the scale's")
+    parser.add_argument("-k", type=int, help="images of a codelength, instead of the scale's")
     parser.add_argument("--seeds", type=int, default=3, help="how often everything is trained")
     parser.add_argument("--output", type=Path, help="folder that receives the figures and the picture")
     return parser

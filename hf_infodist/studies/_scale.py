@@ -8,16 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hf_infodist.images import Images
 from hf_infodist.models import Classifier, load_classifier
 from hf_infodist.studies import _matrix
-from hf_infodist.studies._data import FASHION, Task, digits, fashion_mnist
+from hf_infodist.studies._data import FASHION, Task, digits, fashion_mnist, from_hub
 from hf_infodist.studies._fit import Examples, Fitted, Goal, Training, fit
-from hf_infodist.studies._zoo import resnet, transform
+from hf_infodist.studies._zoo import cifar_resnet, resnet, transform
 from hf_infodist.training import make_accelerator
 
 _LOG = logging.getLogger(__name__)
@@ -49,6 +48,10 @@ class Scale:
     k: int
     protocol: str
 
+    def sized(self, train: int | None, k: int | None) -> "Scale":
+        """Return it with other numbers of examples and images where they are given."""
+        return replace(self, train=train or self.train, k=k or self.k)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings, ready for JSON."""
         return {**asdict(replace(self, networks={})), "networks": sorted(self.networks)}
@@ -68,25 +71,6 @@ class Affine(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return ``[N, channels, H, W]``."""
         return pixels * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-def cifar_resnet(
-    classes: tuple[str, ...], blocks: int, *, norm: Callable[..., nn.Module] = nn.BatchNorm2d
-) -> nn.Module:
-    """Build a ResNet as He et al. (2016) have it for CIFAR: 6 blocks + 2 layers in stages of 16, 32 and 64 channels.
-
-    Where the width changes, the shortcut is a 1×1 convolution.
-    """
-    import timm
-
-    layers, channels = (blocks, blocks, blocks, 0), (16, 32, 64, 64)  # timm has four stages: the last one is empty
-    stem = {"stem_type": "deep", "stem_width": channels[0] // 2}  # of which the width is kept
-    options: dict[str, Any] = {"layers": layers, "channels": channels, "norm_layer": norm, **stem}
-    module: Any = timm.create_model("resnet18", num_classes=len(classes), **options)
-    module.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(module.conv1.weight, mode="fan_out", nonlinearity="relu")
-    module.maxpool = nn.Identity()
-    return module
 
 
 def lenet(classes: tuple[str, ...]) -> nn.Module:
@@ -184,22 +168,11 @@ def load(scale: Scale) -> Data:
 def _source(scale: Scale) -> tuple[Task, Task]:
     """Return a dataset to train on and one to test on."""
     if scale.data != "fashion":
-        return _from_hub(scale.data, "train"), _from_hub(scale.data, scale.test_split)
+        return from_hub(scale.data, "train"), from_hub(scale.data, scale.test_split)
     if FASHION.exists():
         return fashion_mnist("train"), fashion_mnist("test")
     _LOG.warning("Debian's dataset-fashion-mnist is not installed: these are scikit-learn's digits instead")
     return digits().first(1300), digits().first(497, skip=1300)
-
-
-def _from_hub(name: str, split: str) -> Task:
-    """Read the images and class labels of a dataset."""
-    import datasets
-
-    rows = datasets.load_dataset(name, split=split).shuffle(seed=0)  # many are sorted by class
-    column = {type(feature).__name__: name for name, feature in rows.features.items()}
-    labels = rows.features[column["ClassLabel"]]
-    images = np.stack([np.asarray(image.convert("RGB")) for image in rows[column["Image"]]])
-    return Task(name, images, np.asarray(rows[column["ClassLabel"]]), tuple(labels.names))
 
 
 def _examples(task: Task) -> Examples:

@@ -138,23 +138,13 @@ def load_data(setting: Setting) -> tuple[Task, Task]:
     elif setting.data == "digits":
         train, test = _data.digits().first(_DIGITS_TRAINED), _data.digits().first(10_000, skip=_DIGITS_TRAINED)
     else:
-        train, test = from_hub(setting.data, "train"), from_hub(setting.data, "valid")
+        train, test = _data.from_hub(setting.data, "train"), _data.from_hub(setting.data, "valid")
     return train.first(setting.train), test
 
 
 def load_task(name: str) -> Task:
     """Return a task to train on first."""
-    return _data.TASKS[name]() if name in _data.TASKS else from_hub(name, "train")
-
-
-def from_hub(name: str, split: str) -> Task:
-    """Read a dataset of the Hub whose columns are ``image`` or ``img``, and ``label``, in a fixed random order."""
-    from datasets import load_dataset
-
-    rows = load_dataset(name, split=split).shuffle(seed=0)
-    column = "img" if "img" in rows.column_names else "image"
-    images = np.stack([np.asarray(picture.convert("RGB")) for picture in rows[column]])
-    return Task(name, images, np.array(rows["label"], dtype=np.int64), tuple(rows.features["label"].names))
+    return _data.TASKS[name]() if name in _data.TASKS else _data.from_hub(name, "train")
 
 
 def halves(task: Task) -> tuple[Task, Task]:

@@ -258,6 +258,7 @@ def main(argv: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     args = _report.arguments("ensembles", __doc__, SCALES).parse_args(words)
     scale, training, goal = SCALES[args.scale]
+    scale = scale.sized(args.train, args.k)
     settings = {"scale": scale.to_dict(), "training": training, "goal": goal, "seeds": args.seeds}
     repeats: list[Repeat] = []
     with one_thread(make_accelerator().device):

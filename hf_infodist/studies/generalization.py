@@ -27,11 +27,11 @@ from hf_infodist.studies._statistics import Interval, Nested, mean, nested
 from hf_infodist.training import make_accelerator
 
 SCALES = {
-    "small": (SMALL, Training(epochs=100), Goal(0.1, every=500)),
+    "small": (SMALL, Training(epochs=100), 0.1),
     "paper": (
         replace(PAPER, data="uoft-cs/cifar10", test_split="test", train=40_000, validation=0),
         Training(epochs=200),
-        Goal(0.1, every=20_000),
+        0.1,
     ),
 }
 INFODIST = "infodist"
@@ -188,7 +188,9 @@ def main(argv: list[str] | None = None) -> None:
     """Train and measure what is missing, and show what the distance tells of generalisation."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = _report.arguments("generalization", __doc__, SCALES).parse_args(words)
-    scale, default, goal = SCALES[args.scale]
+    scale, default, loss = SCALES[args.scale]
+    scale = scale.sized(args.train, args.k)
+    goal = Goal(loss, every=scale.train // 2)
     all_of_them = configurations(default)
     names = [one.name for one in all_of_them]
     settings = {"scale": scale.to_dict(), "configurations": all_of_them, "goal": goal, "seeds": args.seeds}

@@ -188,6 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     args = _report.arguments("regularization", __doc__, SCALES).parse_args(words)
     scale, base = SCALES[args.scale]
+    scale = scale.sized(args.train, args.k)
     settings = {"scale": scale.to_dict(), "training": base, "kinds": KINDS, "seeds": args.seeds}
     table: list[dict[str, list[Point]]] = []
     with one_thread(make_accelerator().device):
