@@ -64,7 +64,7 @@ def lesson(tmp_path_factory):
     return pair.a, pair.outputs_a, pair.b, pair.outputs_b
 
 
-@pytest.mark.parametrize(("name", "size"), [("standard", 3), ("sampled", 2)])
+@pytest.mark.parametrize(("name", "size"), [("standard", 3), pytest.param("sampled", 2, marks=pytest.mark.slow)])
 def test_a_team_codes_what_one_codes(lesson, name, size):
     alone = train_codelength(*lesson, PROTOCOLS[name])
     for code in in_threads(size, lambda team: train_codelength(*lesson, PROTOCOLS[name], team=team)):

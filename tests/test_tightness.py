@@ -213,6 +213,7 @@ def test_means_are_geometric_and_held_out_pairs_are_told_apart():
     assert means["held out"] == pytest.approx({"single": 4, "search": 8})
 
 
+@pytest.mark.slow
 def test_the_command_fills_every_column_and_writes_all_figures(tmp_path, capsys, one_rate):
     words = ["--work", str(tmp_path), "--pairs", "cnn-vit", "-k", "48", "--trials", "2"]
     main([*words, "--output", str(tmp_path / "tightness.json")])
