@@ -146,7 +146,7 @@ def nats(*words):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_processes_give_the_same_nats_as_one(processes):
-    words = ("-k", "300", "--orders", "2") if processes == 3 else ("-k", "300")  # 3 share 4 runs unevenly
+    words = ("-k", "200", "--orders", "2") if processes == 3 else ("-k", "200")  # 3 share 4 runs unevenly
     assert nats(*words, "--processes", processes.__str__()) == pytest.approx(nats(*words), rel=1e-9)
 
 
