@@ -210,7 +210,9 @@ def pairwise_distances(
 def _check(models: Sequence[AnyModel], workers: int, shard: tuple[int, int], engine: str) -> None:
     if len(models) < 2:
         raise UsageError(
-            f"{len(models)} models make no matrix", "a distance is between two", "name two or more models"
+            "one model makes no matrix" if models else "no model is named",
+            "a distance is between two",
+            "name two or more models",
         )
     twice = [model for number, model in enumerate(models) if isinstance(model, str) and model in models[:number]]
     if twice:

@@ -86,7 +86,7 @@ def ensemble(
     models: Annotated[list[str], typer.Argument(metavar="MODEL... | FILE", help=f"{MODEL}; or a file, a name a line")],
     pick: Annotated[int, typer.Option("--pick", help="how many to choose")] = 2,
     within: Annotated[
-        float, typer.Option("--within", min=0, help="how much less accurate than the best a member may be")
+        float, typer.Option("--within", min=0, max=1, help="how much less accurate than the best a member may be")
     ] = 0.02,
     images: ImagesOption = DEFAULT_IMAGES,
     config: ConfigOption = None,
