@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -276,6 +277,15 @@ def test_env_names_versions_device_and_store(capsys, store):
     code, out, _ = run(capsys, "env", "--json")
     facts = json.loads(out)
     assert code == 0 and facts["versions"]["torch"] in torch.__version__ and facts["store"] == str(store)
+
+
+def test_the_page_does_not_start_where_it_cannot_listen(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = run(capsys, "show", "--port", port)
+    assert code == 2 and f"127.0.0.1:{port}" in err and "--port" in err and len(err.splitlines()) == 3
+    code, _, err = run(capsys, "show", "--host", "nowhere.invalid")
+    assert code == 2 and "nowhere.invalid" in err and len(err.splitlines()) == 3
 
 
 def test_every_protocol_is_named_in_the_help(capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.show import views
+from hf_infodist.show import figures, views
 from hf_infodist.show.asked import DEMO, Comparison
 from hf_infodist.show.events import Block, Checked, Done, Failed, Stage, Stopped, Waiting, from_line, to_line
 from hf_infodist.show.known import known
@@ -189,3 +189,8 @@ def test_records_are_complete():
         assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
         assert len(record.differences) == 8 and len(record.baselines) >= 16
         assert record.result["schema"] == "infodist.result/1"
+
+
+def test_names_on_the_map_lie_away_from_the_nearest_model():
+    places = figures._places(np.array([[0, 0], [0.1, -0.1], [5, 5], [5, 5]]))
+    assert places == ["top center", "bottom center"] * 2

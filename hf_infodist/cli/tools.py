@@ -1,6 +1,7 @@
 """Commands about this installation."""
 
 import os
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 
 from hf_infodist.cli.options import JsonOption
 from hf_infodist.cli.terminal import say, show
-from hf_infodist.errors import NotFoundError
+from hf_infodist.errors import NotFoundError, UsageError
 
 
 def env(as_json: JsonOption = False) -> None:
@@ -35,13 +36,14 @@ def env(as_json: JsonOption = False) -> None:
 def show_page(
     home: Annotated[Path | None, typer.Option("--store", help="folder of results [default: the user's]")] = None,
     host: Annotated[str, typer.Option("--host", help="0.0.0.0 to be reached from other machines")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="where it listens")] = 7860,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="where it listens")] = 7860,
     most: Annotated[int, typer.Option("-k", help="most images of a comparison")] = 2000,
     time_limit: Annotated[float, typer.Option("--time-limit", help="minutes of a run")] = 60.0,
 ) -> None:
     """Compare models in a browser: the page of the Space, on the results of this machine."""
     from hf_infodist.home import infodist_home
 
+    _check_free(host, port)
     try:
         from hf_infodist.show import app
     except ModuleNotFoundError as error:
@@ -52,6 +54,16 @@ def show_page(
     demo = app.build_demo(home or infodist_home(), Limits(images=most, seconds=60 * time_limit))
     say(f"the page is on http://{host}:{port}; Ctrl-C ends it")
     app.serve(demo, server_name=host, server_port=port, quiet=True)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise a `UsageError` unless a server can listen there."""
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        what, why = f"the page cannot listen on {host}:{port}", error.strerror or str(error)
+        raise UsageError(what, why, "choose another --port, such as 7861, or another --host") from error
 
 
 def study(

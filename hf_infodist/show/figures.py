@@ -110,9 +110,12 @@ def short(name: str) -> str:
 
 
 def _places(points: Any) -> list[str]:
-    """Put names above and below in turn, from left to right."""
-    ranks = np.argsort(np.argsort(points[:, 0]))
-    return ["top center" if rank % 2 else "bottom center" for rank in ranks]
+    """Put each name above or below its point, away from the nearest other one."""
+    apart = np.hypot(*(points[:, None] - points).T)
+    np.fill_diagonal(apart, np.inf)
+    nearest = apart.argmin(1)
+    higher = [(points[i, 1], j) > (points[j, 1], i) for i, j in enumerate(nearest)]  # of two in one place, the first
+    return ["top center" if above else "bottom center" for above in higher]
 
 
 def _figure(height: int) -> go.Figure:
