@@ -54,7 +54,8 @@ class Checkpoints:
         digests = self._read_manifest(folder)
         run.load_state_dict(self._read(folder, "run", digests))
         if run.end < run.targets.num_images:
-            for j, learner in run.here.items():
+            run.replay()
+            for j, learner in run.trained.items():
                 learner.load_state_dict(self._read(folder, f"learner-{j}", digests))
 
     def save(self, run: Coding) -> None:
@@ -76,7 +77,8 @@ class Checkpoints:
         new.mkdir(parents=True, exist_ok=True)
         state = run.state_dict()
         digests = {"run": _write(new / "run.pt", state)} if self.team.lead else {}
-        learners = run.here if run.end < run.targets.num_images else {}  # all done: what they know is of no more use
+        over = run.end == run.targets.num_images
+        learners = {} if over else run.trained  # what they know is of no more use then
         writers = self.team.merge({j: self.team.index for j in learners})  # one for each, also for those that all have
         for j, learner in learners.items():
             if writers[j] == self.team.index:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -15,6 +15,8 @@ from hf_infodist.mixture import Mixture, kl_nats
 from hf_infodist.outputs import Rows
 from hf_infodist.processes import ProcessTeam
 
+TILE_NUMBERS = 2**23  # numbers in the predictions of all learners that are mixed at one time: 64 MiB, several times
+MOST_TILE = 1024  # images
 SPENT_NATS = 1e-9  # a loss below this is round-off: Adam would turn it into whole steps
 
 
@@ -29,6 +31,11 @@ class Targets:
     def __init__(self, logits: Rows, labels: Tensor | None = None):
         self._logits, self._labels = logits, labels
         self.num_images, self.num_classes = logits.shape
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the student is shown labels, and not the teacher's outputs."""
+        return self._labels is not None
 
     def soft(self, index: slice | NDArray[np.integer]) -> Tensor:
         """Return the teacher's log-probabilities, ``[n, C]`` in float64."""
@@ -71,18 +78,25 @@ def draw_labels(logits: Rows, seed: int) -> Tensor:
 
 
 class Learner(Protocol):
-    """Predicts images, and learns from those already priced."""
+    """Predicts the images of a block, and learns from those already priced."""
 
     name: str
     costs_gradients: bool  # of a network: worth stopping once it has fallen behind
-    image_by_image: bool  # so cheap that it learns from each image before it predicts the next
+    one_by_one: bool  # whether it is an `OnlineLearner`
 
     def predict(self, start: int, end: int) -> Tensor:
         """Return log-probabilities for images ``[start, end)``, ``[end - start, C]`` in float64."""
         ...
 
-    def learn(self, start: int, end: int, priced: PricedTargets) -> int:
-        """Learn from the new images ``[start, end)`` and any earlier one; return the gradient images spent."""
+    def learn(self, start: int, end: int, priced: PricedTargets, nats: float) -> int:
+        """Learn from the new images ``[start, end)`` and any earlier one; return the gradient images spent.
+
+        Args:
+            start: First of the new images.
+            end: The number of images priced.
+            priced: What may be learnt from.
+            nats: What the learner's own predictions of the new images have cost, under what it is shown.
+        """
         ...
 
     def stop(self) -> None:
@@ -95,6 +109,27 @@ class Learner(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
+        ...
+
+
+class OnlineLearner(Protocol):
+    """Learns so cheaply that it does so from each image before it predicts the next.
+
+    It leaves nothing in a checkpoint: whoever goes on from one lets it code the images again.
+    """
+
+    name: str
+    costs_gradients: bool
+    one_by_one: bool
+
+    def code(self, start: int, end: int, shown: Tensor) -> Tensor:
+        """Predict images ``[start, end)`` one after the other; return log-probabilities, ``[n, C]`` in float64.
+
+        Args:
+            start: The number of images coded so far.
+            end: Of these.
+            shown: Log-probabilities revealed of them, ``[n, C]``; row i is read only for images after i.
+        """
         ...
 
 
@@ -117,8 +152,11 @@ class Elsewhere:
         self.name, self.costs_gradients = name, costs_gradients
 
 
+AnyLearner = Learner | OnlineLearner | Elsewhere
+
+
 def prequential(
-    learners: "Sequence[Learner | Elsewhere]",
+    learners: Sequence[AnyLearner],
     targets: Targets,
     blocks: Iterable[tuple[int, int]],
     *,
@@ -183,7 +221,7 @@ class Coding:
 
     def __init__(
         self,
-        learners: "Sequence[Learner | Elsewhere]",
+        learners: Sequence[AnyLearner],
         targets: Targets,
         mixture: Mixture,
         *,
@@ -191,6 +229,7 @@ class Coding:
         reduction: int | None,
         trial: int,
         team: ProcessTeam,
+        tile_numbers: int = TILE_NUMBERS,
     ):
         self.learners, self.targets, self.mixture, self.team = learners, targets, mixture, team
         self.price, self.reduction, self.next_trial = price, reduction, trial
@@ -200,6 +239,7 @@ class Coding:
         self.images, self.gradient_images = [0] * len(learners), [0] * len(learners)
         self.block_ends: list[int] = []
         self.seconds = 0.0
+        self._tile = max(1, min(MOST_TILE, tile_numbers // (len(learners) * targets.num_classes)))
 
     @property
     def end(self) -> int:
@@ -207,21 +247,22 @@ class Coding:
         return self.block_ends[-1] if self.block_ends else 0
 
     @property
-    def here(self) -> "dict[int, Learner]":
+    def here(self) -> "dict[int, Learner | OnlineLearner]":
         """The learners of this process that go on."""
         learners = ((j, self.learners[j]) for j in self.active)
         return {j: learner for j, learner in learners if not isinstance(learner, Elsewhere)}
 
+    @property
+    def trained(self) -> "dict[int, Learner]":
+        """Those of them that learn after each block."""
+        return {j: learner for j, learner in self.here.items() if not learner.one_by_one}  # type: ignore[misc]
+
     def code(self, start: int, end: int) -> None:
         """Price images ``[start, end)`` with all learners, then let them learn."""
         started = time.perf_counter()
-        soft, shown = self.targets.soft(slice(start, end)), self.targets.shown(slice(start, end))
-        mixed, log_probs = self.mixture.code(self._predict(start, end), shown)
-        self.image_nats[start:end] = _price(soft, shown, mixed, self.price)
-        if not np.isfinite(self.image_nats[start:end]).all():
-            raise FloatingPointError(f"its predictions of images {start} to {end} are not finite")
-        rows = self.active if self.mixture.pool is None else [*self.active, -1]
-        self.learner_nats[rows, start:end] = _price(soft, shown, log_probs, self.price)
+        shown_nats = np.zeros(len(self.learners) + 1)
+        for first, last in self._tiles(start, end):
+            shown_nats += self._code_tile(first, last)
         for j in self.active:
             self.images[j] = end
         self.block_ends.append(end)
@@ -229,26 +270,48 @@ class Coding:
             self._reduce(end, self.reduction)
         if end < self.targets.num_images:
             priced = PricedTargets(self.targets, end)
-            for j, learner in self.here.items():
-                if not learner.image_by_image:
-                    self.gradient_images[j] += learner.learn(start, end, priced)
+            for j, learner in self.trained.items():
+                self.gradient_images[j] += learner.learn(start, end, priced, float(shown_nats[j]))
         self.seconds += time.perf_counter() - started
 
-    def _predict(self, start: int, end: int) -> Tensor:
+    def replay(self) -> None:
+        """Let the learners that learn image by image code again what a checkpoint says was priced."""
+        start = 0
+        for end in self.block_ends:
+            for first, last in self._tiles(start, end):
+                shown = self.targets.shown(slice(first, last))
+                for learner in self.here.values():
+                    if learner.one_by_one:
+                        learner.code(first, last, shown)  # type: ignore[union-attr]
+            start = end
+
+    def _tiles(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield ranges of images whose predictions are in memory at one time; they do not change the number."""
+        return ((first, min(first + self._tile, end)) for first in range(start, end, self._tile))
+
+    def _code_tile(self, start: int, end: int) -> NDArray[np.float64]:
+        """Price images; return what each learner's predictions cost under what is shown, ``[J + 1]``."""
+        soft = self.targets.soft(slice(start, end))
+        shown = self.targets.shown(slice(start, end)) if self.targets.drawn else soft
+        mixed, log_probs, losses = self.mixture.code(self._predict(start, end, shown), shown)
+        self.image_nats[start:end] = _price(soft, shown, mixed, self.price)
+        if not np.isfinite(self.image_nats[start:end]).all():
+            raise FloatingPointError(f"its predictions of images {start} to {end} are not finite")
+        rows = self.active if self.mixture.pool is None else [*self.active, -1]
+        self.learner_nats[rows, start:end] = losses if shown is soft else _price(soft, shown, log_probs, self.price)
+        paid = np.zeros(len(self.learners) + 1)
+        paid[rows] = losses.sum(1)
+        return paid
+
+    def _predict(self, start: int, end: int, shown: Tensor) -> Tensor:
         """Return the predictions of all that go on, ``[active, n, C]``; what is not a number counts as no chance."""
-        own = {j: self._predict_with(learner, start, end) for j, learner in self.here.items()}
+        own = {
+            j: learner.code(start, end, shown) if learner.one_by_one else learner.predict(start, end)  # type: ignore[union-attr]
+            for j, learner in self.here.items()
+        }
         everyones = self.team.merge(own)
         log_probs = torch.stack([everyones[j] for j in self.active])
-        return torch.nan_to_num(log_probs, nan=-math.inf, neginf=-math.inf)
-
-    def _predict_with(self, learner: "Learner", start: int, end: int) -> Tensor:
-        if not learner.image_by_image:
-            return learner.predict(start, end)
-        predictions = []
-        for i in range(start, end):
-            predictions.append(learner.predict(i, i + 1))
-            learner.learn(i, i + 1, PricedTargets(self.targets, i + 1))
-        return torch.cat(predictions)
+        return torch.nan_to_num_(log_probs, nan=-math.inf, neginf=-math.inf)
 
     def _reduce(self, end: int, reduction: int) -> None:
         """Stop all but the best of the learners that cost gradients."""
@@ -256,8 +319,8 @@ class Coding:
         costly = sorted((j for j in self.active if self.learners[j].costs_gradients), key=lambda j: recent_nats[j])
         stopped = costly[-(-len(costly) // reduction) :]
         for j in stopped:
-            if j in self.here:
-                self.here[j].stop()
+            if j in self.trained:
+                self.trained[j].stop()
         self.mixture.keep([position for position, j in enumerate(self.active) if j not in stopped])
         self.active = [j for j in self.active if j not in stopped]
         self.next_trial = 2 * end
@@ -292,10 +355,10 @@ class Coding:
         """Go on from a checkpoint; learners that had stopped free their memory."""
         self.image_nats, self.learner_nats = state["image_nats"].numpy(), state["learner_nats"].numpy()
         self.mixture.load_state_dict(state["mixture"])
-        before = self.here
+        before = self.trained
         for name in _COUNTS:
             setattr(self, name, state["counts"][name])
-        for j in before.keys() - self.here.keys():
+        for j in before.keys() - self.trained.keys():
             before[j].stop()
 
 

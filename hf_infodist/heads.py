@@ -141,6 +141,11 @@ def match_labels(student: Sequence[str], teacher: Sequence[str]) -> tuple[int, .
     return identity if same_count and agreeing >= AGREEMENT * len(teacher) else None
 
 
+def named(student: Sequence[str], teacher: Sequence[str]) -> bool:
+    """Tell whether both label lists are names, by which `match_labels` can find that classes come in another order."""
+    return not (_meaningless(student) or _meaningless(teacher))
+
+
 # Probing
 
 

@@ -1,4 +1,4 @@
-"""The learners: who predicts a teacher's outputs, and how each of them trains."""
+"""The learners: who predicts a teacher's outputs, in closed form or by training."""
 
 import copy
 import math
@@ -12,26 +12,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import skip_init
 
 from hf_infodist.codelength import HEAD_IMAGES
 from hf_infodist.coding import SPENT_NATS, PricedTargets
+from hf_infodist.kernels import Factors, Kernel, Regression, flattened
 from hf_infodist.label_learners import Permutation
-from hf_infodist.mixture import kl_nats
 from hf_infodist.outputs import Pixels, Rows, StartLogits
 from hf_infodist.processes import ProcessTeam
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
 from hf_infodist.units import parameter_units, with_mean_one
 
 _WHOLE = slice(None)
+_LEAST_TARGET = -12.0  # of a regressed log-probability: -16 and none at all cost the same, -8 costs 12 % more
 
 
 class _Fixed:
     """What the learners that never learn share."""
 
-    costs_gradients = image_by_image = False
+    costs_gradients = one_by_one = False
 
-    def learn(self, start: int, end: int, priced: PricedTargets) -> int:
+    def learn(self, start: int, end: int, priced: PricedTargets, nats: float) -> int:
         """Learn nothing."""
         return 0
 
@@ -85,18 +85,86 @@ class Start:
         outputs: The model's own logits, ``[k, S]``.
         num_classes: C, the teacher's classes.
         rows: The student's class for each of the teacher's (-1: none), or None for a new head that says 0 everywhere.
+        named: Whether rows are known by the names of the classes, and not by their numbers alone.
         network: Returns a new copy of the student with the head that given rows make; None for learners without one.
     """
 
     outputs: Rows
     num_classes: int
     rows: tuple[int, ...] | None
+    named: bool = False
     network: Callable[[Sequence[int] | None], nn.Module] | None = None
 
     @property
     def logits(self) -> StartLogits:
         """The student's first logits, ``[k, C]``."""
         return StartLogits(self.outputs, self.rows, self.num_classes)
+
+
+class TeacherRegression:
+    """Regresses what a teacher says on a student's features, for several learners; each tile is worked out once.
+
+    Soft targets are regressed as log-probabilities less what the student starts from, both centred over classes; drawn
+    labels as indicators less the probabilities of the start.
+
+    Args:
+        factors: Of the student.
+        kernel: Which of its covariances.
+        start: The student in the teacher's label space.
+        drawn: Whether labels are shown.
+        permutation: If given, the start is the student's own outputs with its classes in the order believed in.
+    """
+
+    def __init__(
+        self, factors: Factors, kernel: Kernel, start: Start, *, drawn: bool, permutation: Permutation | None = None
+    ):
+        self.start, self.drawn, self.permutation = start, drawn, permutation
+        width = start.num_classes if permutation is None else 2 * start.num_classes
+        self.regression = Regression(factors, kernel, width)
+        self._tile: tuple[int, int] | None = None
+        self._found: tuple[Tensor, Tensor, Tensor, Tensor]
+
+    def code(self, start: int, end: int, shown: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return first logits and their predicted corrections, ``[n, C]`` each, variances and scales, ``[n]``."""
+        if self._tile != (start, end):
+            find = self._from_start if self.permutation is None else self._from_order
+            self._tile, self._found = (start, end), find(start, end, shown)
+        return self._found
+
+    def _from_start(self, start: int, end: int, shown: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        first = log_softmax64(torch.from_numpy(np.array(self.start.logits[start:end])))
+        targets = shown.exp() - first.exp() if self.drawn else _centred(shown) - _centred(first)
+        return first, *self.regression.code(start, end, targets)
+
+    def _from_order(self, start: int, end: int, shown: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Regress the student's own outputs too: what is left of them is new, in whatever order it comes."""
+        assert self.permutation is not None
+        own = _centred(log_softmax64(torch.from_numpy(np.array(self.start.outputs[start:end]))))
+        means, *rest = self.regression.code(start, end, torch.cat([_centred(shown), own], dim=1))
+        corrections, expected = means.split(self.start.num_classes, dim=1)
+        new = [(own - expected)[i - start : j - start] @ belief.T for i, j, belief in self.permutation.beliefs]
+        return torch.cat(new), corrections, *rest
+
+
+class KernelLearner:
+    """Predicts by kernel ridge regression on features of the student, in closed form.
+
+    Args:
+        regression: May be shared with other learners.
+        spec: What is made of it.
+    """
+
+    costs_gradients = False
+    one_by_one = True
+
+    def __init__(self, regression: TeacherRegression, spec: LearnerSpec):
+        self.regression, self.spec, self.name = regression, spec, spec.name
+
+    def code(self, start: int, end: int, shown: Tensor) -> Tensor:
+        """Predict images one after the other; return log-probabilities, ``[n, C]``."""
+        first, corrections, variances, scales = self.regression.code(start, end, shown)
+        logits = first + self.spec.gain * corrections
+        return torch.log_softmax(flattened(logits, variances, scales) if self.spec.flat else logits, dim=-1)
 
 
 class Schedule:
@@ -151,7 +219,7 @@ class _Average:
             averaged.lerp_(current, share)
 
 
-class _Gradient:
+class Trained:
     """What the learners trained by Adam share: schedule, steps, averaging, and where they start.
 
     Where the classes turn out to come in another order, they start anew with a head in that order: after any of the
@@ -159,7 +227,7 @@ class _Gradient:
     """
 
     costs_gradients = True
-    image_by_image = False
+    one_by_one = False
     share = ProcessTeam()  # computes the gradients of a batch
 
     def __init__(self, start: Start, spec: LearnerSpec, protocol: CodingProtocol, permutation: Permutation | None):
@@ -167,7 +235,6 @@ class _Gradient:
         self.spec, self.protocol, self.permutation = spec, protocol, permutation
         self.schedule = Schedule(protocol)
         self.unexplained_nats = 0.0
-        self._newest: Tensor | None = None
         self._start_at(start)
 
     def _start_at(self, start: Start) -> None:
@@ -184,12 +251,10 @@ class _Gradient:
             logits = self._predict_logits(slice(start, end))
         else:
             logits = torch.from_numpy(np.array(self.initial[start:end]))
-        self._newest = log_softmax64(logits)
-        return self._newest
+        return log_softmax64(logits)
 
-    def learn(self, start: int, end: int, priced: PricedTargets) -> int:
+    def learn(self, start: int, end: int, priced: PricedTargets, nats: float) -> int:
         """Take the steps that the protocol has for a block; a student that was right so far takes none."""
-        nats = 0.0 if self._newest is None else float(kl_nats(priced[start:end], self._newest).sum())
         self.unexplained_nats += nats
         if self.unexplained_nats < SPENT_NATS:
             return 0
@@ -279,54 +344,7 @@ class _Gradient:
         raise NotImplementedError
 
 
-class Head(_Gradient):
-    """Learns a linear correction of the start's logits on frozen penultimate features.
-
-    Features are divided by their root mean square over the images: neither their order nor their scale matters.
-
-    Args:
-        features: Penultimate features of the start, ``[k, D]``.
-        start: The start in the teacher's label space.
-        spec: Learning rate.
-        protocol: Schedule.
-        permutation: Tells whether classes come in another order.
-    """
-
-    costs_gradients = False  # none worth counting
-
-    def __init__(
-        self,
-        features: Rows,
-        start: Start,
-        spec: LearnerSpec,
-        protocol: CodingProtocol,
-        permutation: Permutation | None = None,
-    ):
-        self.features, self.scale = features, _feature_rms(features)
-        super().__init__(start, spec, protocol, permutation)
-
-    def _new_network(self) -> nn.Module:
-        linear = skip_init(nn.Linear, self.features.shape[1], self.start.num_classes, dtype=torch.float64)
-        nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)  # draws no random numbers
-        return linear
-
-    def _parameter_groups(self) -> list[dict]:
-        """One group; a step moves a logit by about the rate, however many features there are."""
-        return [{"params": list(self.network.parameters()), "lr": self.spec.lr / self.features.shape[1]}]
-
-    def _logits(self, network: nn.Module, index: slice | NDArray[np.integer]) -> Tensor:
-        features = torch.from_numpy(np.array(self.features[index], dtype=np.float64)) / self.scale
-        return torch.from_numpy(np.array(self.initial[index], dtype=np.float64)) + network(features)
-
-    def _train_logits(self, index: NDArray[np.integer]) -> Tensor:
-        return self._logits(self.network, index)
-
-    @torch.no_grad()
-    def _predict_logits(self, index: slice) -> Tensor:
-        return self._logits(self._predictor, index)
-
-
-class FineTuned(_Gradient):
+class FineTuned(Trained):
     """Trains every weight of the student by Adam; dropout is off, and there is no weight decay.
 
     Args:
@@ -404,16 +422,12 @@ class FineTuned(_Gradient):
         return torch.cat(chunks)
 
 
+def _centred(log_probs: Tensor) -> Tensor:
+    """Return log-probabilities less their mean over classes; far below all that matters they are all the same."""
+    clipped = log_probs.clamp_min(_LEAST_TARGET)
+    return clipped - clipped.mean(-1, keepdim=True)
+
+
 def log_softmax64(logits: Tensor) -> Tensor:
     """Return log-probabilities in float64: in float32 round-off costs nats."""
     return torch.log_softmax(logits.double(), dim=-1)
-
-
-def _feature_rms(features: Rows, chunk: int = 4096) -> Tensor:
-    """Return the root mean square of each feature, ``[D]``; 1 where a feature is always zero."""
-    squares = sum(
-        np.square(features[first : first + chunk], dtype=np.float64).sum(0)
-        for first in range(0, features.shape[0], chunk)
-    )
-    rms = torch.from_numpy(np.sqrt(squares / features.shape[0]))
-    return torch.where(rms > 0, rms, 1.0)

@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _LEAST_LOG_PROB = -30.0  # in a pool: keeps a learner that is certain and wrong from weighing infinitely
@@ -34,9 +36,9 @@ class Pool:
     """
 
     def __init__(self, weights: list[float]):
-        first = torch.tensor(weights, dtype=torch.float64)
+        first = np.array(weights, dtype=np.float64)
         self.exponents = first / first.sum()  # [J]
-        self.precision = _STIFFNESS * torch.eye(len(weights), dtype=torch.float64)  # [J, J]
+        self.precision = _STIFFNESS * np.eye(len(weights))  # [J, J]
         self.images = 0
 
     def code(self, log_probs: Tensor, shown: Tensor) -> Tensor:
@@ -49,27 +51,30 @@ class Pool:
         Returns:
             Log-probabilities of the pool, ``[n, C]``.
         """
-        clamped, revealed = log_probs.clamp_min(_LEAST_LOG_PROB), shown.exp()
-        return torch.stack([self._step(clamped[:, i], revealed[i]) for i in range(len(shown))])
+        clamped = log_probs.clamp_min(_LEAST_LOG_PROB).transpose(0, 1).contiguous().numpy()  # [n, J, C]
+        revealed = shown.exp().numpy()
+        return torch.from_numpy(np.stack([self._step(*image) for image in zip(clamped, revealed, strict=True)]))
 
-    def _step(self, log_probs: Tensor, revealed: Tensor) -> Tensor:
-        pooled = torch.log_softmax(self.exponents @ log_probs, dim=0)  # [C]
-        probs = pooled.exp()
+    def _step(self, log_probs: NDArray[np.float64], revealed: NDArray[np.float64]) -> NDArray[np.float64]:
+        pooled = self.exponents @ log_probs  # [C]
+        pooled -= pooled.max()
+        pooled -= math.log(np.exp(pooled).sum())
+        probs = np.exp(pooled)
         gradient = log_probs @ (probs - revealed)  # [J]
         centred = log_probs - (log_probs @ probs)[:, None]
         hessian = (centred * probs) @ centred.T  # [J, J], of KL in the exponents
-        prior = _STIFFNESS * torch.eye(len(gradient), dtype=torch.float64)
         self.images += 1
         forgotten = 2 / (self.images + 2)
-        self.precision = (1 - forgotten) * self.precision + forgotten * prior + hessian
-        self.exponents = self.exponents - torch.linalg.solve(self.precision, gradient)
+        self.precision = (1 - forgotten) * self.precision + hessian
+        self.precision.flat[:: len(gradient) + 1] += forgotten * _STIFFNESS
+        self.exponents = self.exponents - np.linalg.solve(self.precision, gradient)
         return pooled
 
     def keep(self, kept: list[int]) -> None:
         """Go on with some of the learners: the exponents that are best where those of the others are 0."""
         gone = [j for j in range(len(self.exponents)) if j not in kept]
         precision = self.precision[kept][:, kept]
-        passed_on = torch.linalg.solve(precision, self.precision[kept][:, gone] @ self.exponents[gone])
+        passed_on = np.linalg.solve(precision, self.precision[kept][:, gone] @ self.exponents[gone])
         self.exponents, self.precision = self.exponents[kept] + passed_on, precision
 
 
@@ -94,7 +99,7 @@ class Mixture:
         self.switching = switching
         self.images = 0
 
-    def code(self, log_probs: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    def code(self, log_probs: Tensor, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict each image of a block from the weights of its moment, then update them image by image.
 
         Args:
@@ -102,14 +107,16 @@ class Mixture:
             shown: Log-probabilities revealed of each image, ``[n, C]``.
 
         Returns:
-            Log-probabilities of the mixture, ``[n, C]``, and of all that are mixed, ``[J or J + 1, n, C]``.
+            Log-probabilities of the mixture, ``[n, C]``, and of all that are mixed, ``[J or J + 1, n, C]``; and the
+            losses of these under what was shown, ``[J or J + 1, n]``, nats.
         """
         if self.pool:
             log_probs = torch.cat([log_probs, self.pool.code(log_probs, shown)[None]])
-        moments = self._advance(kl_nats(shown, log_probs))  # [n, J]
-        mixed = torch.logsumexp(moments.T[:, :, None] + log_probs, dim=0)
+        losses = kl_nats(shown, log_probs)
+        moments = self._advance(losses.numpy())  # [n, J]
+        mixed = torch.logsumexp(torch.from_numpy(moments).T[:, :, None] + log_probs, dim=0)
         agreed = (log_probs == log_probs[0]).all(dim=0)  # kept to the bit, so that identity costs exactly nothing
-        return torch.where(agreed, log_probs[0], mixed), log_probs
+        return torch.where(agreed, log_probs[0], mixed), log_probs, losses
 
     def keep(self, kept: list[int]) -> None:
         """Go on with some of the learners; the weight of the others is shared out in proportion."""
@@ -122,26 +129,33 @@ class Mixture:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that changes, for a checkpoint."""
         own = {"log_prior": self.log_prior, "log_weights": self.log_weights, "images": self.images}
-        pool = {"exponents": self.pool.exponents, "precision": self.pool.precision} if self.pool else {}
-        return own | pool
+        if not self.pool:
+            return own
+        arrays = {"exponents": self.pool.exponents, "precision": self.pool.precision}
+        return own | {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.log_prior, self.log_weights, self.images = state["log_prior"], state["log_weights"], state["images"]
         if self.pool:
-            self.pool.exponents, self.pool.precision = state["exponents"], state["precision"]
+            self.pool.exponents, self.pool.precision = state["exponents"].numpy(), state["precision"].numpy()
             self.pool.images = self.images
 
-    def _advance(self, losses: Tensor) -> Tensor:
-        moments = []
-        for loss in losses.T:
-            moments.append(self.log_weights)
-            posterior = torch.log_softmax(self.log_weights - loss, dim=0)
-            self.log_weights = self._share(posterior) if self.switching else posterior
+    def _advance(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the logarithms of the weights before each image, ``[n, J]``, after all of which they go on."""
+        moments = np.empty(losses.T.shape)
+        log_prior, log_weights = self.log_prior.numpy(), self.log_weights.numpy()
+        for i, loss in enumerate(losses.T):
+            moments[i] = log_weights
+            posterior = log_weights - loss
+            posterior -= posterior.max()
+            posterior -= math.log(np.exp(posterior).sum())
             self.images += 1
-        return torch.stack(moments)
+            log_weights = self._share(posterior, log_prior) if self.switching else posterior
+        self.log_weights = torch.from_numpy(log_weights)
+        return moments
 
-    def _share(self, log_posterior: Tensor) -> Tensor:
+    def _share(self, log_posterior: NDArray[np.float64], log_prior: NDArray[np.float64]) -> NDArray[np.float64]:
         """Move ``1/(i+1)`` of the mass back to the prior: an unlikely learner stays as unlikely as it began."""
-        rate = 1 / (self.images + 2)
-        return torch.logaddexp(log_posterior + math.log1p(-rate), self.log_prior + math.log(rate))
+        rate = 1 / (self.images + 1)
+        return np.logaddexp(log_posterior + math.log1p(-rate), log_prior + math.log(rate))

@@ -1,4 +1,4 @@
-"""Classifier × images → pixels, logits and penultimate features, computed once and memory-mapped."""
+"""Classifier × images → pixels, logits, features of the last and of all layers, computed once and memory-mapped."""
 
 import hashlib
 import itertools
@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,9 +25,10 @@ from hf_infodist.errors import ResourceError, UnfitError
 from hf_infodist.heads import logits_and_features
 from hf_infodist.home import infodist_home
 from hf_infodist.images import Images
+from hf_infodist.layers import LAYERS_VERSION, Layer, choose_layers, reading
 from hf_infodist.models import Classifier, Preprocessing
-from hf_infodist.processes import one_thread
 
+_ARRAYS = ("logits", "features", "values")
 _DECODE_CHUNK = 64  # images decoded before any is written: bounds memory, keeps the threads busy
 _EXACT = 1e-5  # an 8-bit step is at least 1/255/std > 1e-3, so this tells round-off from a value between two steps
 
@@ -93,18 +94,22 @@ class Outputs:
         pixels: Its preprocessed images.
         logits: Its outputs, ``[k, C]``.
         features: What its last layer sees, ``[k, D]``.
-        key: Hash of images, preprocessing and weights.
+        values: What was read of all layers, side by side, ``[k, sum of layer.values]``.
+        layers: Which these are.
+        key: Hash of images, preprocessing, weights and `LAYERS_VERSION`.
     """
 
     pixels: Pixels
     logits: Rows
     features: Rows
+    values: Rows
+    layers: tuple[Layer, ...]
     key: str
 
     def reordered(self, order: NDArray[np.integer]) -> "Outputs":
         """Return what it makes of the same images in another order."""
-        logits, features = (Reordered(array, order) for array in (self.logits, self.features))
-        return replace(self, pixels=self.pixels.reordered(order), logits=logits, features=features)
+        logits, features, values = (Reordered(array, order) for array in (self.logits, self.features, self.values))
+        return replace(self, pixels=self.pixels.reordered(order), logits=logits, features=features, values=values)
 
 
 class StartLogits:
@@ -170,8 +175,9 @@ def compute_outputs(
     if not (folder / key).exists():
         with _new_folder(folder / key) as new:
             _write_within_memory(new, classifier, images, pixels, device, chunk, show("running", len(images)))
-    logits, features = (np.load(folder / key / f"{n}.npy", mmap_mode="r") for n in ("logits", "features"))
-    return Outputs(pixels, logits, features, key)
+    logits, features, values = (np.load(folder / key / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
+    layers = tuple(Layer(**layer) for layer in json.loads((folder / key / "layers.json").read_text()))
+    return Outputs(pixels, logits, features, values, layers, key)
 
 
 def outputs_folder(home: Path | None = None) -> Path:
@@ -181,7 +187,7 @@ def outputs_folder(home: Path | None = None) -> Path:
 
 def outputs_key(classifier: Classifier, images: Images) -> str:
     """Return the hash of images, preprocessing and weights, known before the classifier is run."""
-    return _key(_pixels_key(classifier, images), classifier.weights_hash)
+    return _key(_pixels_key(classifier, images), classifier.weights_hash, LAYERS_VERSION)
 
 
 def _pixels_key(classifier: Classifier, images: Images) -> str:
@@ -262,8 +268,7 @@ def _write_within_memory(
     """Write the outputs in chunks as large as memory allows."""
 
     def write(batch_size: int) -> None:
-        with one_thread(device):
-            _write_outputs(folder, classifier, images, pixels, device, batch_size, show)
+        _write_outputs(folder, classifier, images, pixels, device, batch_size, show)
 
     halves = (chunk >> i for i in itertools.count(1))
     try:
@@ -291,17 +296,20 @@ def _write_outputs(
     network = classifier.network.to(device).eval()
     dtype = next(network.parameters()).dtype
     bar = iter(show(iter(range(len(pixels)))))
+    layers = choose_layers(network, classifier.heads, pixels.batch(slice(0, 2), device, dtype))
+    (folder / "layers.json").write_text(json.dumps([asdict(layer) for layer in layers]))
     files: list[NDArray] = []
     try:
         for first in range(0, len(pixels), chunk):
             rows = slice(first, min(first + chunk, len(pixels)))
-            batch = logits_and_features(network, classifier.heads, pixels.batch(rows, device, dtype))
-            arrays = [output.cpu().numpy() for output in batch]
+            with reading(network, layers, rows.stop - rows.start) as read:
+                batch = logits_and_features(network, classifier.heads, pixels.batch(rows, device, dtype))
+            arrays = [output.cpu().numpy() for output in (*batch, read())]
             _require_finite(arrays[0], first, classifier, images)
             if not files:
                 files = [
                     open_memmap(folder / f"{name}.npy", mode="w+", dtype=a.dtype, shape=(len(pixels), a.shape[1]))
-                    for name, a in zip(("logits", "features"), arrays, strict=True)
+                    for name, a in zip(_ARRAYS, arrays, strict=True)
                 ]
             for file, array in zip(files, arrays, strict=True):
                 file[rows] = array

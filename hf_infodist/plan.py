@@ -15,7 +15,6 @@ from torch import nn
 
 from hf_infodist.claims import Claim
 from hf_infodist.errors import UnfitError
-from hf_infodist.heads import match_labels
 from hf_infodist.images import Images
 from hf_infodist.models import Classifier, load_classifier
 from hf_infodist.outputs import Outputs, compute_outputs, outputs_folder, outputs_key
@@ -107,7 +106,7 @@ class Plan:
     def key(self, teacher: int, student: int) -> str:
         """Return what a codelength is called in the store; twins have one name."""
         a, b = self.entries[student], self.entries[teacher]
-        return lesson_key((a.outputs, b.outputs), match_labels(a.labels, b.labels), self.protocol, self.device)
+        return lesson_key((a.outputs, b.outputs), (a.labels, b.labels), self.protocol, self.device)
 
     @cached_property
     def twins(self) -> tuple[tuple[int, int], ...]:
@@ -209,6 +208,7 @@ class Worker:
     def __init__(self, plan: Plan, accelerator: Accelerator, on_block: Callable[[], None] = lambda: None):
         self.plan, self.accelerator, self.on_block = plan, accelerator, on_block
         self._models: dict[int, Classifier] = {}
+        self._known: dict[str, Outputs] = {}
 
     def run_model(self, model: int) -> bool:
         """Run a model on the images, unless that has been done; False if another worker is at it."""
@@ -253,12 +253,14 @@ class Worker:
                 self.plan.note(key, line)
 
     def _outputs(self, classifier: Classifier) -> Outputs:
-        plan, home = self.plan, self.plan.execution.home
-        there = (outputs_folder(home) / outputs_key(classifier, plan.images)).exists()
-        images = plan.images if there else plan.loaded or plan.source()
-        return compute_outputs(
-            classifier, images, device=self.accelerator.device, home=home, chunk=plan.execution.chunk
-        )
+        plan, home, key = self.plan, self.plan.execution.home, outputs_key(classifier, self.plan.images)
+        if key not in self._known:  # one object a model: its factors are then worked out once for all teachers
+            there = (outputs_folder(home) / key).exists()
+            images = plan.images if there else plan.loaded or plan.source()
+            self._known[key] = compute_outputs(
+                classifier, images, device=self.accelerator.device, home=home, chunk=plan.execution.chunk
+            )
+        return self._known[key]
 
     def _load(self, model: int) -> Classifier:
         if model not in self._models:

@@ -9,14 +9,19 @@ from hf_infodist.errors import UsageError
 
 @dataclass(frozen=True)
 class LearnerSpec:
-    """How one learner predicts and trains.
+    """How one learner predicts and learns.
 
     Attributes:
         kind: ``uniform`` and ``static`` never learn; ``map`` and ``permuted`` learn what the student's classes are
-            called; ``head`` learns a linear correction on frozen penultimate features; ``finetuned`` trains every
-            weight.
-        lr: Adam's learning rate. Of ``finetuned``, in the units of `units.parameter_units`; of ``head``, about how far
-            a step moves a logit.
+            called; ``kernel`` regresses on features of the student, in closed form; ``finetuned`` trains every weight.
+        features: Of ``kernel``: which of `kernels.FEATURES`.
+        gamma: Of ``kernel``: γ in exp(-γ D).
+        noise: Of ``kernel``: λ, the ridge.
+        flat: Of ``kernel``: whether predictions are flattened where their variance is large.
+        gain: Of ``kernel``: factor on its corrections; drawn labels ask for large ones.
+        start: Of ``kernel``: ``student``, its head where label spaces agree, else nothing; or ``permuted``, its own
+            outputs in the order that ``permuted`` finds, where classes are as many but not of the same names.
+        lr: Of ``finetuned``: Adam's learning rate, in the units of `units.parameter_units`.
         batchnorm: ``frozen`` keeps running statistics as they are and lets only the affine parameters learn;
             ``adapting`` uses and updates batch statistics while training.
         step: Of ``finetuned``: ``relative`` steps are ``lr`` times the scale of each weight tensor; ``mean`` divides
@@ -25,7 +30,13 @@ class LearnerSpec:
         prior_if_named: The same where the label spaces agree by name; `prior` if None.
     """
 
-    kind: Literal["uniform", "static", "map", "permuted", "head", "finetuned"]
+    kind: Literal["uniform", "static", "map", "permuted", "kernel", "finetuned"]
+    features: str = ""
+    gamma: float = 0.0
+    noise: float = 0.0
+    flat: bool = False
+    gain: float = 1.0
+    start: Literal["student", "permuted"] = "student"
     lr: float = 0.0
     batchnorm: Literal["frozen", "adapting"] = "frozen"
     step: Literal["relative", "mean"] = "relative"
@@ -33,17 +44,19 @@ class LearnerSpec:
     prior_if_named: float | None = None
 
     @property
-    def learns(self) -> bool:
+    def trained(self) -> bool:
         """Whether it is trained by gradients."""
-        return self.kind in ("head", "finetuned")
+        return self.kind == "finetuned"
 
     @property
     def name(self) -> str:
         """Short unique name, as shown in results."""
-        if not self.learns:
+        if self.kind == "finetuned":
+            return f"finetuned-{self.batchnorm}-{self.lr:g}"
+        if self.kind != "kernel":
             return self.kind
-        mode = f"-{self.batchnorm}" if self.kind == "finetuned" else ""
-        return f"{self.kind}{mode}-{self.lr:g}"
+        words = [self.kind, self.features, *(["permuted"] if self.start == "permuted" else [])]
+        return "-".join([*words, *(["flat"] if self.flat else []), *([f"{self.gain:g}"] if self.gain != 1 else [])])
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,7 @@ class CodingProtocol:
 
     def gradient_images(self, k: int) -> int:
         """Images passed through the gradients of all fine-tuned learners, in all orders, to price ``k`` images."""
-        learners, next_trial, images = sum(learner.kind == "finetuned" for learner in self.learners), self.trial, 0
+        learners, next_trial, images = sum(learner.trained for learner in self.learners), self.trial, 0
         for start, end in self.blocks(k):
             if self.reduction and end >= next_trial:
                 learners, next_trial = -(-learners // self.reduction), 2 * end
@@ -146,37 +159,45 @@ class CodingProtocol:
         return cls(**{**fields, "learners": learners})
 
 
-_FREE = (  # learners that cost no gradients; some are so unlikely that a model costs next to nothing given itself
+_LABELS = (  # learners of what classes are called; a model costs next to nothing given itself
     LearnerSpec("uniform", prior=1e-3),
     LearnerSpec("map", prior_if_named=1e-3),
-    LearnerSpec("permuted", prior_if_named=1e-3),
+    LearnerSpec("permuted"),
     LearnerSpec("static"),
-    *(LearnerSpec("head", lr) for lr in (0.1, 0.3, 1.0, 3.0)),
+)
+
+
+def _kernel(features: str, gamma: float = 0.3, noise: float = 0.01, **more: Any) -> LearnerSpec:
+    return LearnerSpec("kernel", features=features, gamma=gamma, noise=noise, **more)
+
+
+_KERNELS = (
+    _kernel("all"),
+    _kernel("all", flat=True),
+    *(_kernel(quarter, flat=True) for quarter in ("first", "second", "third", "last")),
+    _kernel("penultimate", flat=True),
+    _kernel("logits", gamma=0.1, flat=True),
+    _kernel("all", start="permuted"),
 )
 _FINE_TUNED = (
-    LearnerSpec("finetuned", 3e-4),
-    LearnerSpec("finetuned", 1e-3),
-    LearnerSpec("finetuned", 3e-3),
-    LearnerSpec("finetuned", 3e-3, "adapting"),
-    LearnerSpec("finetuned", 1e-2, "adapting"),
+    LearnerSpec("finetuned", lr=3e-4),
+    LearnerSpec("finetuned", lr=3e-3),
+    LearnerSpec("finetuned", lr=1e-2, batchnorm="adapting"),
 )
-_SINGLE = CodingProtocol("single", (LearnerSpec("finetuned", 1e-3),), replay=7, averaging=True)
-_CYCLES = CodingProtocol(
-    "cycles", _FREE, first_block=16, growth=1.5, batch=8, passes=6, anneal=True, switching=True, pooling=True
-)
-_STANDARD = replace(_CYCLES, name="standard", learners=_FREE + _FINE_TUNED, reduction=3)
+_STANDARD = CodingProtocol("standard", _LABELS + _KERNELS, growth=1.25, switching=True, pooling=True)
+_SINGLE = CodingProtocol("single", (LearnerSpec("finetuned", lr=1e-3),), replay=7, averaging=True)
+_CYCLES = CodingProtocol("thorough", _LABELS + _KERNELS + _FINE_TUNED, first_block=16, growth=1.5, batch=8, passes=5)
 
 PROTOCOLS: dict[str, CodingProtocol] = {
     protocol.name: protocol
     for protocol in (
         _STANDARD,
-        replace(_CYCLES, name="quick", learners=_FREE + _FINE_TUNED[::2], reduction=2, trial=48, growth=1.6, passes=3),
-        replace(_CYCLES, name="probe", first_block=32, batch=32),
+        replace(_CYCLES, anneal=True, switching=True, pooling=True, reduction=3, trial=48),
         _SINGLE,
-        CodingProtocol("paper", (LearnerSpec("finetuned", 2e-3, "adapting", "mean"),)),
+        CodingProtocol("paper", (LearnerSpec("finetuned", lr=2e-3, batchnorm="adapting", step="mean"),)),
         CodingProtocol(
             "blockwise",
-            (LearnerSpec("finetuned", 1e-3),),
+            (LearnerSpec("finetuned", lr=1e-3),),
             first_block=16,
             growth=2.0,
             batch=8,
@@ -187,8 +208,10 @@ PROTOCOLS: dict[str, CodingProtocol] = {
         replace(_STANDARD, name="sampled", targets="labels", price="labels"),
     )
 }
+SUCCESSORS = {"probe": "standard", "quick": "standard"}
+"""Presets of earlier versions that another one beats on every pair, and which."""
 
-CODING_VERSION = 1
+CODING_VERSION = 2
 """Raised whenever a change of the code changes the number that the same models, images and protocol get.
 
 It is part of every key of the store and of checkpoints: numbers of older code are then computed again.
@@ -209,6 +232,10 @@ def resolve_protocol(
         raise UsageError(
             f"{orders} orders cannot be coded", "the images have to be coded at least once", "use 1 or more"
         )
+    if protocol in SUCCESSORS:
+        better = SUCCESSORS[protocol]
+        why = f"{better!r} costs less time and fewer nats than it did on every pair that was tried"
+        raise UsageError(f"the protocol {protocol!r} is gone", why, f"use --protocol {better}")
     if protocol not in PROTOCOLS:
         raise UsageError(
             f"unknown protocol {protocol!r}",

@@ -1,11 +1,12 @@
 """The trainer: one student taught by one teacher, on the device and in the precision that Accelerate owns."""
 
+import functools
 import hashlib
 import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -17,12 +18,13 @@ from torch import nn
 
 from hf_infodist.checkpoints import Checkpoints
 from hf_infodist.codelength import Codelength
-from hf_infodist.coding import Elsewhere, Learner, Targets, draw_labels, prequential
+from hf_infodist.coding import AnyLearner, Elsewhere, Targets, draw_labels, prequential
 from hf_infodist.errors import ResourceError, UnfitError, UsageError
-from hf_infodist.heads import match_labels
+from hf_infodist.heads import match_labels, named
 from hf_infodist.images import Images
-from hf_infodist.label_learners import ClassMap, Permutation
-from hf_infodist.learners import FineTuned, Head, Start, Static, Uniform
+from hf_infodist.kernels import LANDMARKS, Kernel, factors_of
+from hf_infodist.label_learners import MOST_PERMUTED, ClassMap, Permutation
+from hf_infodist.learners import FineTuned, KernelLearner, Start, Static, TeacherRegression, Uniform
 from hf_infodist.mixture import Mixture, kl_nats
 from hf_infodist.models import Classifier
 from hf_infodist.outputs import Outputs, outputs_key
@@ -102,7 +104,8 @@ def train_codelength(
         )
     share = team if data_parallel else ProcessTeam()
     members = ProcessTeam() if data_parallel else team
-    with one_thread(accelerator.device), _explained(student, teacher, protocol, accelerator.device):
+    threads = one_thread(accelerator.device) if any(spec.trained for spec in specs) else nullcontext()
+    with threads, _explained(student, teacher, protocol, accelerator.device):
         return prequential(
             _learners(specs, protocol, student_outputs, start, accelerator, members, share, chunk),
             targets,
@@ -128,24 +131,26 @@ def codelength_key(
     Versions of libraries are not in it: they change the number by round-off only, and are recorded beside it.
     """
     outputs = [outputs_key(student, images), outputs_key(teacher, images)]
-    return lesson_key(outputs, match_labels(student.labels, teacher.labels), protocol, device)
+    return lesson_key(outputs, (student.labels, teacher.labels), protocol, device)
 
 
 def lesson_key(
-    outputs: Sequence[str], rows: tuple[int, ...] | None, protocol: CodingProtocol, device: torch.device
+    outputs: Sequence[str], labels: tuple[Sequence[str], Sequence[str]], protocol: CodingProtocol, device: torch.device
 ) -> str:
     """Return `codelength_key` from what is known of models that are not in memory.
 
     Args:
         outputs: Keys of the outputs of student and teacher.
-        rows: How their classes correspond, from `heads.match_labels`.
+        labels: Names of their classes.
         protocol: Everything else that changes the number.
         device: Where.
     """
     fields = {
         "coding": CODING_VERSION,
         "outputs": list(outputs),
-        "rows": rows,
+        "rows": match_labels(*labels),
+        "named": named(*labels),
+        "landmarks": LANDMARKS,
         "protocol": protocol.to_dict() | {"name": ""},
         "device": device.type,
     }
@@ -171,13 +176,19 @@ def _start(student: Classifier, outputs: Outputs, teacher: Classifier, device: t
         copy = student.student(teacher.num_classes, rows).to(device)
         return copy.to(memory_format=torch.channels_last) if device.type == "cuda" else copy
 
-    return Start(outputs.logits, teacher.num_classes, match_labels(student.labels, teacher.labels), network)
+    labels = student.labels, teacher.labels
+    return Start(outputs.logits, teacher.num_classes, match_labels(*labels), named(*labels), network)
 
 
 def _applicable(protocol: CodingProtocol, start: Start) -> list[LearnerSpec]:
-    """Leave out the order of the classes where there are more of the one than of the other."""
-    same_count = start.outputs.shape[1] == start.num_classes
-    return [spec for spec in protocol.learners if same_count or spec.kind != "permuted"]
+    """Return the learners that a pair of label spaces allows.
+
+    An order of the classes is looked for where they are as many, and names do not tell it.
+    """
+    known = start.named and start.rows is not None
+    orders = start.outputs.shape[1] == start.num_classes <= MOST_PERMUTED and not known
+    permuted = [spec.kind == "permuted" or spec.start == "permuted" for spec in protocol.learners]
+    return [spec for spec, wanted in zip(protocol.learners, permuted, strict=True) if orders or not wanted]
 
 
 def _prior(spec: LearnerSpec, start: Start) -> float:
@@ -193,16 +204,24 @@ def _learners(
     members: ProcessTeam,
     share: ProcessTeam,
     chunk: int,
-) -> list[Learner | Elsewhere]:
+) -> list[AnyLearner]:
     """Make the learners: the cheap ones on every process of the team, those that are trained on one each."""
     as_they_are = start.rows or tuple(range(start.num_classes))
     ordered = any(spec.kind == "permuted" for spec in specs)
     permutation = Permutation(outputs.logits, as_they_are) if ordered else None
     owners = itertools.cycle(range(members.size))
+    kernels = tuple(dict.fromkeys(_kernel(spec) for spec in specs if spec.kind == "kernel"))
+    drawn = protocol.targets == "labels"
 
-    def make(spec: LearnerSpec) -> Learner | Elsewhere:
-        if spec.learns and next(owners) != members.index:
-            return Elsewhere(spec.name, spec.kind == "finetuned")
+    @functools.cache
+    def regression(kernel: Kernel, first: str) -> TeacherRegression:
+        factors = factors_of(outputs, kernels, _exact_device(accelerator))
+        order = permutation if first == "permuted" else None
+        return TeacherRegression(factors, kernel, start, drawn=drawn, permutation=order)
+
+    def make(spec: LearnerSpec) -> AnyLearner:
+        if spec.trained and next(owners) != members.index:
+            return Elsewhere(spec.name, costs_gradients=True)
         match spec.kind:
             case "uniform":
                 return Uniform(start.num_classes)
@@ -213,13 +232,22 @@ def _learners(
             case "permuted":
                 assert permutation is not None
                 return permutation
-            case "head":
-                return Head(outputs.features, start, spec, protocol, permutation)
+            case "kernel":
+                return KernelLearner(regression(_kernel(spec), spec.start), spec)
         return FineTuned(
             outputs.pixels, start, spec, protocol, permutation, autocast=accelerator.autocast, chunk=chunk, share=share
         )
 
     return [make(spec) for spec in specs]
+
+
+def _kernel(spec: LearnerSpec) -> Kernel:
+    return Kernel(spec.features, spec.gamma, spec.noise)
+
+
+def _exact_device(accelerator: Accelerator) -> torch.device:
+    """Return where closed forms are worked out in float64: Apple's GPUs have none."""
+    return accelerator.device if accelerator.device.type == "cuda" else torch.device("cpu")
 
 
 @contextmanager
