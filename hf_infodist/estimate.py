@@ -1,4 +1,4 @@
-"""What a comparison will cost, from architectures alone: no weights are downloaded."""
+"""What a comparison will cost in time, memory and disk, from architectures alone: no weights are downloaded."""
 
 import copy
 import time
@@ -11,6 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hf_infodist.coding import MOST_TILE, TILE_NUMBERS
+from hf_infodist.errors import ResourceError
+from hf_infodist.kernels import LANDMARKS
+from hf_infodist.layers import choose_layers
 from hf_infodist.models import Classifier
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import CodingProtocol
@@ -18,6 +22,10 @@ from hf_infodist.protocol import CodingProtocol
 _WARM_UP_IMAGES = 4
 _COPIES = 5  # of its weights that a fine-tuned learner keeps: they, gradients, two moments, and an average
 _LONG_SECONDS = 1.0  # a step that takes longer is timed once, on the warm-up images
+_MIXED = 100  # operations that mixing takes for each number predicted: exponentials, sums, updates
+_RESOLUTIONS = 1.3  # of a layer, whose coarser grids are compared too: numbers for each that is kept
+_TILE_COPIES = 8  # of the predictions of a tile: learners, mixture, pool, losses
+_RATE_SIZE = 768  # of the product of matrices by which the speed of this machine is measured
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,9 @@ class ModelCost:
         training_flops: The same of a forward and a backward pass.
         forward_seconds: Measured on this device.
         training_seconds: Measured on this device.
+        num_classes: Its outputs.
+        values: Numbers that are read of its layers.
+        pixels: Numbers of an image as it sees it.
     """
 
     id: str
@@ -39,6 +50,9 @@ class ModelCost:
     training_flops: int
     forward_seconds: float
     training_seconds: float
+    num_classes: int
+    values: int
+    pixels: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,8 @@ class Estimate:
         gradient_images: Images passed through a gradient, both directions together.
         flops: Floating-point operations in all.
         seconds: Expected wall time on this device, without decoding images and loading weights.
+        memory_bytes: Memory that coding takes at its peak, besides libraries and weights.
+        disk_bytes: What is kept of images and outputs.
         device: Which device.
     """
 
@@ -59,6 +75,8 @@ class Estimate:
     gradient_images: int
     flops: int
     seconds: float
+    memory_bytes: int
+    disk_bytes: int
     device: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,8 +96,7 @@ def estimate_cost(
         protocol: Sets how many gradients each image takes.
         device: Where the run will be.
     """
-    with one_thread(device):
-        models = tuple(_model_cost(classifier, protocol.batch, device) for classifier in classifiers)
+    models = tuple(_model_cost(classifier, protocol.batch, device) for classifier in classifiers)
     return total_cost(models, k, protocol, device)
 
 
@@ -95,17 +112,91 @@ def total_cost(
         device: Where the run will be.
     """
     steps = protocol.gradient_images(k)
-    fine_tuned = sum(learner.kind == "finetuned" for learner in protocol.learners)
+    fine_tuned = sum(learner.trained for learner in protocol.learners)
     predicting = 1 if protocol.reduction and fine_tuned else fine_tuned  # for most of the time
     passes = k * (1 + protocol.orders * predicting)  # outputs, then prices
+    classes = max(model.num_classes for model in models)
+    closed = [protocol.orders * closed_form_flops(k, classes, model.values, protocol) for model in models]
+    trained_flops = sum(steps * m.training_flops + passes * m.forward_flops for m in models)
+    trained_seconds = sum(steps * m.training_seconds + passes * m.forward_seconds for m in models)
     return Estimate(
         models=models,
         k=k,
         gradient_images=steps * len(models),
-        flops=sum(steps * m.training_flops + passes * m.forward_flops for m in models),
-        seconds=sum(steps * m.training_seconds + passes * m.forward_seconds for m in models),
+        flops=trained_flops + sum(closed),
+        seconds=trained_seconds + sum(closed) / _flops_per_second(),
+        memory_bytes=coding_bytes(k, classes, protocol),
+        disk_bytes=sum(k * (m.pixels + 4 * (m.values + m.num_classes)) for m in models),
         device=str(device),
     )
+
+
+def closed_form_flops(k: int, classes: int, values: int, protocol: CodingProtocol) -> int:
+    """Return the operations of the learners that learn in closed form, for one student and one teacher.
+
+    Args:
+        k: Images.
+        classes: C, the teacher's.
+        values: Numbers that are read of the student's layers.
+        protocol: Which learners.
+    """
+    kernels, exact = _kernels(protocol), min(k, LANDMARKS)
+    mixing = _MIXED * k * classes * len(protocol.learners)
+    if not kernels:
+        return mixing
+    distances = 2 * k * exact * int(_RESOLUTIONS * values)
+    factors = kernels * exact**3 // 3 * (1 + (k > exact) + -(-(k - exact) // MOST_TILE))
+    later = kernels * (k - exact) * (4 * exact**2 + 4 * exact * classes)
+    return mixing + distances + factors + kernels * exact**2 * classes + later
+
+
+def coding_bytes(k: int, classes: int, protocol: CodingProtocol) -> int:
+    """Return the memory that coding takes at its peak, in bytes, without libraries and weights.
+
+    It does not grow with the images beyond `kernels.LANDMARKS`, but for the price of each image with each learner.
+
+    Args:
+        k: Images.
+        classes: C, the larger number of classes.
+        protocol: Which learners.
+    """
+    kernels, exact, learners = _kernels(protocol), min(k, LANDMARKS), len(protocol.learners)
+    tile = max(1, min(MOST_TILE, TILE_NUMBERS // (learners * classes)))
+    squares = kernels * (3 if k > exact else 1) + (6 if kernels else 0)  # factors; distances while these are made
+    targets = kernels * exact * classes * (2 if k > exact else 1)
+    tables = 2 * min(classes**2, 2**24)  # what classes are called
+    return 8 * (squares * exact**2 + targets + tables + _TILE_COPIES * learners * tile * classes + 2 * k * learners)
+
+
+def require_memory(k: int, classes: int, protocol: CodingProtocol) -> None:
+    """Refuse what does not fit into the memory that is free, before any work is done.
+
+    Raises:
+        ResourceError: If it does not.
+    """
+    from psutil import virtual_memory
+
+    needed, free = coding_bytes(k, classes, protocol), virtual_memory().available
+    if needed > free:
+        raise ResourceError(
+            f"coding {k:,} images of {classes:,} classes takes about {needed / 1e9:.1f} GB of memory",
+            f"{free / 1e9:.1f} GB are free here",
+            "lower -k, or use a machine with more memory",
+        )
+
+
+def _kernels(protocol: CodingProtocol) -> int:
+    specs = (spec for spec in protocol.learners if spec.kind == "kernel")
+    return len({(spec.features, spec.gamma, spec.noise) for spec in specs})
+
+
+def _flops_per_second() -> float:
+    """Time a product of matrices in float64."""
+    left = torch.ones(_RATE_SIZE, _RATE_SIZE, dtype=torch.float64)
+    left @ left
+    started = time.perf_counter()
+    left @ left
+    return 2 * _RATE_SIZE**3 / (time.perf_counter() - started)
 
 
 def _model_cost(classifier: Classifier, batch: int, device: torch.device | str) -> ModelCost:
@@ -114,11 +205,13 @@ def _model_cost(classifier: Classifier, batch: int, device: torch.device | str) 
     forward_flops, training_flops = _flops(copy.deepcopy(network).to("meta"), image[None].to("meta"))
     images = image.to(device, next(network.parameters()).dtype).expand(batch, *image.shape)
     network.to(device)
-    training_seconds = _seconds(network, images[:_WARM_UP_IMAGES], train=True)
-    if training_seconds * _WARM_UP_IMAGES < _LONG_SECONDS:
-        training_seconds = min(_seconds(network, images, train=True) for _ in range(2))
-    else:
-        images = images[:_WARM_UP_IMAGES]
+    layers = choose_layers(network, classifier.heads, images)
+    with one_thread(device):  # as learners are trained
+        training_seconds = _seconds(network, images[:_WARM_UP_IMAGES], train=True)
+        if training_seconds * _WARM_UP_IMAGES < _LONG_SECONDS:
+            training_seconds = min(_seconds(network, images, train=True) for _ in range(2))
+        else:
+            images = images[:_WARM_UP_IMAGES]
     return ModelCost(
         id=classifier.id,
         parameters=sum(p.numel() for p in network.parameters()),
@@ -126,6 +219,9 @@ def _model_cost(classifier: Classifier, batch: int, device: torch.device | str) 
         training_flops=training_flops,
         forward_seconds=_seconds(network, images, train=False),
         training_seconds=training_seconds,
+        num_classes=classifier.num_classes,
+        values=sum(layer.values for layer in layers),
+        pixels=image.numel(),
     )
 
 
@@ -148,7 +244,7 @@ def training_bytes(classifier: Classifier, protocol: CodingProtocol) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(batch).sum()
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    learners = sum(learner.kind == "finetuned" for learner in protocol.learners)
+    learners = sum(learner.trained for learner in protocol.learners)
     return (1 + _COPIES * learners) * weights + sum(saved.values())
 
 

@@ -16,7 +16,7 @@ from hf_infodist.errors import InfodistError, UnfitError, UsageError
 from hf_infodist.image_sources import Found, Wish, check_enough, choose_columns, first_line, open_source, spool
 
 DEFAULT_IMAGES = "zh-plus/tiny-imagenet"
-DEFAULT_K = 10_000
+DEFAULT_K = 2000
 STREAM_BUFFER = 1_000
 """Images a stream is shuffled within: image i of the sample is among the first ``i + STREAM_BUFFER`` of the stream."""
 

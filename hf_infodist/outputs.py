@@ -1,5 +1,6 @@
 """Classifier × images → pixels, logits, features of the last and of all layers, computed once and memory-mapped."""
 
+import errno
 import hashlib
 import itertools
 import json
@@ -28,6 +29,7 @@ from hf_infodist.images import Images
 from hf_infodist.layers import LAYERS_VERSION, Layer, choose_layers, reading
 from hf_infodist.models import Classifier, Preprocessing
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ARRAYS = ("logits", "features", "values")
 _DECODE_CHUNK = 64  # images decoded before any is written: bounds memory, keeps the threads busy
 _EXACT = 1e-5  # an 8-bit step is at least 1/255/std > 1e-3, so this tells round-off from a value between two steps
@@ -233,7 +235,7 @@ def _write_as(
         for row, image in zip(rows, threads.map(lambda i: preprocessing.transform(images[i]), rows), strict=True):
             next(bar)
             if pixels is None:
-                pixels = open_memmap(path, mode="w+", dtype=dtype, shape=(len(images), *image.shape))
+                pixels = _allocate(path, dtype, (len(images), *image.shape))
             if image.shape != pixels.shape[1:]:
                 raise UnfitError(
                     f"image {row} becomes {tuple(image.shape)} after preprocessing, earlier ones {pixels.shape[1:]}",
@@ -248,6 +250,29 @@ def _write_as(
             pixels[row] = image.numpy()
         _forget(pixels)
     return True
+
+
+def _allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> NDArray:
+    """Make a memory-mapped array whose place on the disk is reserved: writing to a full disk would end the process.
+
+    Raises:
+        ResourceError: If the disk has not that much left.
+    """
+    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except AttributeError:
+        pass  # not on this system
+    except OSError as error:
+        if error.errno not in _FULL:
+            return array  # not on this file system
+        raise ResourceError(
+            f"{path.stem} of {shape[0]:,} images take {array.nbytes / 1e6:,.1f} MB of disk",
+            f"{path.parent.parent} has {shutil.disk_usage(path.parent).free / 1e6:,.1f} MB left: {error.strerror}",
+            "lower -k, delete what is not needed there, or set INFODIST_HOME to a folder on a larger disk",
+        ) from error
+    return array
 
 
 def _forget(array: Any) -> None:
@@ -308,7 +333,7 @@ def _write_outputs(
             _require_finite(arrays[0], first, classifier, images)
             if not files:
                 files = [
-                    open_memmap(folder / f"{name}.npy", mode="w+", dtype=a.dtype, shape=(len(pixels), a.shape[1]))
+                    _allocate(folder / f"{name}.npy", a.dtype, (len(pixels), a.shape[1]))
                     for name, a in zip(_ARRAYS, arrays, strict=True)
                 ]
             for file, array in zip(files, arrays, strict=True):

@@ -19,6 +19,7 @@ from torch import nn
 from hf_infodist.checkpoints import Checkpoints
 from hf_infodist.claims import Claim
 from hf_infodist.codelength import Codelength, mean_over_orders
+from hf_infodist.estimate import require_memory
 from hf_infodist.home import infodist_home
 from hf_infodist.images import DEFAULT_IMAGES, Images, load_images
 from hf_infodist.models import Classifier, check_name, load_classifier
@@ -196,6 +197,7 @@ def code_pair(
         _LOG.info("found in the store: %s", record)
     todo = {key: lesson for key, lesson in todo.items() if key not in known}
     if todo:
+        require_memory(len(pair.images), max(pair.a.num_classes, pair.b.num_classes), protocol)
         with _claimed(todo, accelerator, execution) as claims:
             known |= _find(todo, accelerator, execution)  # somebody else may have done it meanwhile
             todo = {key: lesson for key, lesson in todo.items() if key not in known}

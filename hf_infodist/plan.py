@@ -146,6 +146,17 @@ class Plan:
         teacher, student = (self.entries[model].record.id for model in self.lessons[key])
         return f"{teacher} given {student}"
 
+    @contextmanager
+    def student_claimed(self, student: int) -> Iterator[bool]:
+        """Claim a student with all of its teachers; gives False if another worker has it."""
+        claim = Claim(self.execution.folder / "runs" / f"student-{self.entries[student].outputs}")
+        taken = claim.take()
+        try:
+            yield taken
+        finally:
+            if taken:
+                claim.release()
+
     # Failures: notes in the shared folder, so that nobody tries again what another worker could not do
 
     def note(self, key: str, error: str) -> None:

@@ -179,6 +179,13 @@ _KERNELS = (
     _kernel("logits", gamma=0.1, flat=True),
     _kernel("all", start="permuted"),
 )
+_LABEL_KERNELS = (  # a drawn label says little, so much is made of what it says
+    *(_kernel("all", noise=0.1, gain=gain) for gain in (2.0, 4.0, 8.0)),
+    *(
+        _kernel(features, noise=0.1, gain=6.0)
+        for features in ("first", "second", "third", "last", "penultimate", "logits")
+    ),
+)
 _FINE_TUNED = (
     LearnerSpec("finetuned", lr=3e-4),
     LearnerSpec("finetuned", lr=3e-3),
@@ -205,7 +212,7 @@ PROTOCOLS: dict[str, CodingProtocol] = {
             anneal=True,
             restart=True,
         ),
-        replace(_STANDARD, name="sampled", targets="labels", price="labels"),
+        replace(_STANDARD, name="sampled", learners=_LABELS + _LABEL_KERNELS, targets="labels", price="labels"),
     )
 }
 SUCCESSORS = {"probe": "standard", "quick": "standard"}

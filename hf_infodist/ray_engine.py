@@ -1,4 +1,4 @@
-"""The engine for clusters: a task of Ray per model and per directed codelength, in one shared folder."""
+"""The engine for clusters: a task of Ray per model and one per student, in one shared folder."""
 
 import logging
 import os
@@ -79,11 +79,14 @@ def _run_tasks(ray: Any, plan: Plan, on_block: Callable[[], None], setup: Callab
     for outputs, model in models.items():
         keys = [key for key in missing if model in plan.lessons[key]]
         runs[outputs] = run.options(num_gpus=shares[model]).remote(shared, model, keys, setup)
-    waiting = []
+    lessons: dict[int, list[str]] = {}
     for key in missing:
-        needed = [runs[plan.entries[model].outputs] for model in plan.lessons[key]]
-        student = plan.lessons[key][1]
-        waiting.append(teach.options(num_gpus=shares[student]).remote(shared, key, setup, *needed))
+        lessons.setdefault(plan.lessons[key][1], []).append(key)
+    waiting = []
+    for student, keys in lessons.items():
+        needed = {model for key in keys for model in plan.lessons[key]}
+        done = [runs[plan.entries[model].outputs] for model in sorted(needed)]
+        waiting.append(teach.options(num_gpus=shares[student]).remote(shared, keys, setup, *done))
     while waiting:
         _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_POLL_SECONDS)
         on_block()
@@ -97,17 +100,18 @@ def _run_model(plan: Plan, model: int, keys: list[str], setup: Callable[[], None
             time.sleep(_POLL_SECONDS)
 
 
-def _teach(plan: Plan, key: str, setup: Callable[[], None] | None, *done: None) -> None:
-    """Compute a codelength, once both models have run; on a worker.
+def _teach(plan: Plan, keys: list[str], setup: Callable[[], None] | None, *done: None) -> None:
+    """Compute what one student costs with its teachers, once all of them have run; on a worker.
 
-    Whoever had it before may have died: then its claim goes over to this worker, and its checkpoints.
+    Whoever had it before may have died: then its claims go over to this worker, and its checkpoints.
     """
-    if key in plan.failures():
-        return
     worker = _worker(plan, setup)
-    with worker.noting([key]):
-        while not worker.teach(key):
-            time.sleep(_POLL_SECONDS)
+    for key in keys:
+        if key in plan.failures():
+            continue
+        with worker.noting([key]):
+            while not worker.teach(key):
+                time.sleep(_POLL_SECONDS)
 
 
 def _worker(plan: Plan, setup: Callable[[], None] | None) -> Worker:

@@ -263,13 +263,13 @@ def _explained(
         raise ResourceError(
             f"{device} ran out of memory while {student.id} was trained in batches of {protocol.batch}",
             str(error).splitlines()[0],
-            "use --protocol probe, which trains only heads, or a device with more memory",
+            "use --protocol standard, which trains nothing, or a device with more memory",
         ) from error
     except FloatingPointError as error:
         raise UnfitError(
             f"{student.id} cannot be taught by {teacher.id} under protocol {protocol.name!r}",
             str(error),
-            "use --protocol probe, which trains only heads",
+            "use --protocol standard, which trains nothing",
         ) from error
 
 

@@ -47,16 +47,29 @@ def _run_some_model(worker: Worker, left: list[str], number: int) -> bool:
 
 
 def _teach_some(worker: Worker, left: list[str], number: int) -> bool:
-    """Compute one codelength; False if there is none that nobody else is computing."""
+    """Compute what one student costs with its teachers; False if there is nothing that nobody else is computing.
+
+    A student that nobody has is taken with all of its teachers, as its factors serve them all. When every student is
+    taken, the teachers of one are shared.
+    """
     plan = worker.plan
-    for key in _from(left, number):
+    by_student: dict[int, list[str]] = {}
+    for key in left:
         if all(map(plan.has_outputs, plan.lessons[key])) and key not in plan.execution.store:
-            taken = True
-            with worker.noting([key]):
-                taken = worker.teach(key)
-            if taken:
+            by_student.setdefault(plan.lessons[key][1], []).append(key)
+    for student in _from(list(by_student), number):
+        with plan.student_claimed(student) as claimed:
+            if claimed and [key for key in by_student[student] if _teach(worker, key)]:
                 return True
-    return False
+    return any(_teach(worker, key) for student in _from(list(by_student), number) for key in by_student[student])
+
+
+def _teach(worker: Worker, key: str) -> bool:
+    """Compute one codelength; False if somebody else is computing it."""
+    taken = True
+    with worker.noting([key]):
+        taken = worker.teach(key)
+    return taken
 
 
 def _from(items: list, number: int) -> list:
@@ -77,12 +90,16 @@ def work_together(
         setup: Called first in each of the others; a function of a module.
     """
     context = multiprocessing.get_context("spawn")
-    others = [context.Process(target=_serve, args=(plan, number, setup)) for number in range(1, workers)]
+    before = torch.get_num_threads()
+    threads = max(1, before // workers)  # of each: together they have the cores that this process had
+    others = [context.Process(target=_serve, args=(plan, number, threads, setup)) for number in range(1, workers)]
+    torch.set_num_threads(threads)
     try:
         for process in others:
             process.start()
         work(plan, on_block)
     finally:
+        torch.set_num_threads(before)
         _end(others)
 
 
@@ -95,10 +112,11 @@ def _end(processes: Sequence[BaseProcess]) -> None:
             process.join()
 
 
-def _serve(plan: Plan, number: int, setup: Callable[[], None] | None) -> None:
+def _serve(plan: Plan, number: int, threads: int, setup: Callable[[], None] | None) -> None:
     """Work as long as the process that started this one lives."""
     if setup:
         setup()
+    torch.set_num_threads(threads)
     if torch.cuda.device_count() > 1:
         torch.cuda.set_device(number % torch.cuda.device_count())
     parent = multiprocessing.parent_process()

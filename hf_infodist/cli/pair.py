@@ -134,8 +134,8 @@ def baselines(
 
 
 def demo(as_json: JsonOption = False, output: OutputOption = None) -> None:
-    """Compare the two embedded checkpoints on handwritten digits; works offline, takes under a minute."""
-    result, _ = compare_pair("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="quick")
+    """Compare the two embedded checkpoints on handwritten digits; works offline, takes seconds."""
+    result, _ = compare_pair("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="standard")
     show(result.to_dict(), str(result), as_json, output)
 
 
@@ -146,7 +146,7 @@ def estimate(
     protocol: ProtocolOption = "standard",
     as_json: JsonOption = False,
 ) -> None:
-    """Operations and expected seconds of a comparison; downloads no weights."""
+    """Operations, expected seconds, memory and disk of a comparison; downloads no weights."""
     from hf_infodist.estimate import estimate_cost
     from hf_infodist.images import DEFAULT_K, check_sample
     from hf_infodist.models import load_classifier
@@ -267,15 +267,20 @@ def announce_cost(
         return
     cost = estimate_cost(students, len(pair.images), protocol, accelerator.device)
     seconds = cost.seconds / min(accelerator.num_processes, len(students) * protocol.orders)
-    say(f"{cost.gradient_images:,} gradient images on {cost.device}, about {duration(seconds)}")
-    cores = os.cpu_count() or 1
-    if seconds > _LONG_SECONDS and accelerator.device.type == "cpu" and accelerator.num_processes < cores:
-        say(f"--processes {cores} would use all {cores} cores; each process computes on one")
+    say(f"{_work(cost)} on {cost.device}, about {duration(seconds)}")
+    cores, fine_tunes = os.cpu_count() or 1, cost.gradient_images > 0
+    if (
+        fine_tunes
+        and seconds > _LONG_SECONDS
+        and accelerator.device.type == "cpu"
+        and accelerator.num_processes < cores
+    ):
+        say(f"--processes {cores} would use all {cores} cores; fine-tuning takes one core of each process")
     if time_limit and seconds > 60 * time_limit:
         raise ResourceError(
             f"this comparison takes about {duration(seconds)} on {cost.device}",
             f"the limit is {duration(60 * time_limit)}",
-            "raise --time-limit, lower -k, or use --protocol probe",
+            "raise --time-limit, lower -k, or use --protocol standard",
         )
 
 
@@ -286,7 +291,15 @@ def _cost_table(cost: "Estimate") -> str:
         for m in cost.models
     ]
     total = (
-        f"{cost.k:,} images, {cost.gradient_images:,} gradient images, {cost.flops / 1e12:.3g} TFLOP: "
-        f"about {duration(cost.seconds)} on {cost.device}"
+        f"{cost.k:,} images, {_work(cost)}, {cost.flops / 1e12:.3g} TFLOP: "
+        f"about {duration(cost.seconds)} on {cost.device}, "
+        f"{cost.memory_bytes / 1e9:.1f} GB of memory besides the models, {cost.disk_bytes / 1e9:.1f} GB of disk"
     )
     return "\n".join([*rows, total])
+
+
+def _work(cost: "Estimate") -> str:
+    """Say what is done with the images."""
+    if not cost.gradient_images:
+        return "one forward pass of each model and no gradients"
+    return f"{cost.gradient_images:,} gradient images"
