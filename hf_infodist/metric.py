@@ -42,7 +42,7 @@ Returns:
     mean_infodist (float): Mean of `infodist`.
 
 Example:
-    >>> metric = evaluate.load("metrics/infodist", "probe")
+    >>> metric = evaluate.load("metrics/infodist")
     >>> results = metric.compute(predictions=["demo:cnn"], references=["demo:vit"], images="digits", k=64)
 """
 

@@ -208,7 +208,7 @@ def test_without_pot_transport_says_what_to_type(pair, before, monkeypatch):
 
 
 def test_divergence_of_outputs_is_the_price_without_learning(pair, before):
-    result = distance_of_pair(pair, PROTOCOLS["probe"])
+    result = distance_of_pair(pair, PROTOCOLS["standard"])
     k = len(pair.images)
     assert k * before["output", "KL(B‖A)"] == pytest.approx(result.b_given_a.static_nats, rel=SMALL)
     assert k * before["output", "KL(A‖B)"] == pytest.approx(result.a_given_b.static_nats, rel=SMALL)

@@ -20,7 +20,7 @@ from hf_infodist.result import ModelRecord
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     others, execution = ("random:demo:vit", "demo:vit"), Execution(home=tmp_path_factory.mktemp("store"))
-    return [information_distance("demo:cnn", b, "digits", k=48, protocol="probe", execution=execution) for b in others]
+    return [information_distance("demo:cnn", b, "digits", k=48, protocol="standard", execution=execution) for b in others]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_data_hold_every_figure_and_setting(nearest, results):
     data = yaml.safe_load(nearest.to_yaml())
     assert data == json.loads(json.dumps(nearest.to_dict()))
     assert data["schema"] == "infodist.card/1" and data["model"]["id"] == "demo:cnn"
-    assert data["images"]["fingerprint"] == results[0].images["fingerprint"] and data["protocol"]["name"] == "probe"
+    assert data["images"]["fingerprint"] == results[0].images["fingerprint"] and data["protocol"]["name"] == "standard"
     (entry, _), trained = data["nearest"], results[1]
     assert (entry["nats"], entry["bits"]) == (trained.nats, trained.bits)
     assert (entry["this_given_it"], entry["it_given_this"]) == (trained.a_given_b.nats, trained.b_given_a.nats)
@@ -65,7 +65,7 @@ def test_the_data_hold_every_figure_and_setting(nearest, results):
 
 def test_the_command_of_several_orders_says_so(capsys):
     models = ("card", "demo:cnn", "--among", "demo:vit")
-    shown = run(capsys, *models, "-i", "digits", "-k", "32", "-p", "probe", "--orders", "2")
+    shown = run(capsys, *models, "-i", "digits", "-k", "32", "-p", "standard", "--orders", "2")
     assert "--orders 2" in shown.partition("```bash")[2] and "orders: 2" in shown
 
 
@@ -120,7 +120,7 @@ def test_a_folder_gets_the_section_and_the_data(nearest, tmp_path):
 
 def test_the_command_shows_the_section_and_sends_nothing(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(card, "open_pull_request", lambda *_: pytest.fail("a pull request was opened"))
-    words = ["demo:cnn", "--among", "demo:vit", "--images", "digits", "-k", "32", "-p", "probe"]
+    words = ["demo:cnn", "--among", "demo:vit", "--images", "digits", "-k", "32", "-p", "standard"]
     shown = run(capsys, "card", *words, "--into", str(tmp_path / "new"))
     assert (tmp_path / "new" / "README.md").read_text() in shown
     assert (tmp_path / "new" / "infodist.yaml").read_text() in shown

@@ -54,7 +54,7 @@ def cut_after(blocks):
 
 
 @pytest.mark.parametrize(  # every kind of state there is
-    "name", ["quick", "single", "blockwise", pytest.param("standard", marks=pytest.mark.slow)]
+    "name", ["thorough", "single", "blockwise", pytest.param("standard", marks=pytest.mark.slow)]
 )
 def test_a_run_cut_off_twice_ends_with_the_same_bits(images, name, tmp_path):
     whole = distance(images, name, execution=Execution(home=tmp_path / "whole"))
@@ -82,7 +82,7 @@ def test_a_student_whose_head_was_reordered_goes_on(images, tmp_path):
 
 
 def test_checkpoints_are_gone_when_the_result_is_there(images, store):
-    distance(images, "quick")
+    distance(images, "thorough")
     assert list((store / "runs").iterdir()) == []
 
 
@@ -96,24 +96,24 @@ def test_nothing_is_written_once_the_claim_is_lost(images, store, monkeypatch):
             raise Cut
 
     with pytest.raises(Cut):
-        distance(images, "quick", on_block)
+        distance(images, "thorough", on_block)
     (first,) = (store / "runs").glob("*/*/manifest.json")
     assert int(first.parent.name) == lost[0] < lost[3]
 
 
 def test_checkpoints_are_left_to_the_same_comparison_only(images):
     with pytest.raises(Cut):
-        distance(images, "quick", cut_after(2)[0])
+        distance(images, "thorough", cut_after(2)[0])
     for change in ({"seed": 1}, {"k": 100}, {"labels": "vwxyz"}):
         on_block, seen = cut_after(1)
         with pytest.raises(Cut):
-            distance(images, "quick", on_block, **change)
+            distance(images, "thorough", on_block, **change)
         assert seen[0][1] == 16
 
 
 def cut_run(images, store):
     with pytest.raises(Cut):
-        distance(images, "quick", cut_after(2)[0])
+        distance(images, "thorough", cut_after(2)[0])
     (run,) = [path for path in (store / "runs").iterdir() if path.is_dir()]
     (checkpoint,) = run.iterdir()
     return run, checkpoint
@@ -146,11 +146,11 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_and_kept(images, store, dama
     damage(run, checkpoint)
     before = {path: path.read_bytes() for path in checkpoint.iterdir()}
     with pytest.raises(UnfitError, match="cannot be gone on from") as error:
-        distance(images, "quick")
+        distance(images, "thorough")
     assert {path: path.read_bytes() for path in checkpoint.iterdir()} == before
     assert error.value.fix == f"to start again, move it away: mv {run} {run}.old"
     shutil.move(run, f"{run}.old")
-    assert distance(images, "quick").nats > 0
+    assert distance(images, "thorough").nats > 0
 
 
 def test_a_half_written_checkpoint_is_passed_over(images, store, tmp_path):
@@ -158,8 +158,8 @@ def test_a_half_written_checkpoint_is_passed_over(images, store, tmp_path):
     half = run / ".new-99"
     shutil.copytree(checkpoint, half)
     next(half.glob("learner-*.pt")).write_bytes(b"half")
-    whole = distance(images, "quick", execution=Execution(home=tmp_path / "whole", resume=False))
-    assert np.array_equal(distance(images, "quick").b_given_a.image_nats, whole.b_given_a.image_nats)
+    whole = distance(images, "thorough", execution=Execution(home=tmp_path / "whole", resume=False))
+    assert np.array_equal(distance(images, "thorough").b_given_a.image_nats, whole.b_given_a.image_nats)
 
 
 def test_a_second_run_of_the_same_comparison_leaves_no_checkpoints(images, caplog):
@@ -167,9 +167,9 @@ def test_a_second_run_of_the_same_comparison_leaves_no_checkpoints(images, caplo
 
     def on_block(*block):
         if not inner:
-            inner.append(distance(images, "quick"))
+            inner.append(distance(images, "thorough"))
 
-    outer = distance(images, "quick", on_block)
+    outer = distance(images, "thorough", on_block)
     assert "is running elsewhere" in caplog.text
     assert inner[0].nats == outer.nats
 

@@ -218,7 +218,7 @@ def test_json_is_exactly_one_object_on_standard_output(capsys, tmp_path):
 
 
 def test_table_says_both_directions_and_the_distance(capsys):
-    code, out, _ = run(capsys, "compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 64, "-p", "probe")
+    code, out, _ = run(capsys, "compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 64, "-p", "standard")
     assert code == 0
     assert "demo:cnn given demo:vit" in out and "demo:vit given demo:cnn" in out and "distance" in out
 
@@ -243,7 +243,7 @@ def test_baselines_are_a_table_and_the_same_in_json(capsys, tmp_path):
 
 
 def test_compare_adds_baselines_without_running_the_models_again(capsys, monkeypatch):
-    words = ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 64, "-p", "probe", "--baselines"]
+    words = ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 64, "-p", "standard", "--baselines"]
     runs, run_model = [], hf_infodist.outputs._write_outputs
     monkeypatch.setattr("hf_infodist.outputs._write_outputs", lambda *a, **kw: runs.append(a) or run_model(*a, **kw))
     code, out, _ = run(capsys, *words, "--json")
@@ -318,7 +318,7 @@ def test_both_console_scripts_answer(command):
 
 
 def test_complexities_are_those_of_the_command_and_put_the_distance_into_proportion(capsys):
-    how = ("-i", "digits", "-k", 48, "-p", "probe", "--fresh")
+    how = ("-i", "digits", "-k", 48, "-p", "standard", "--fresh")
     _, table, _ = run(capsys, "complexity", "demo:cnn", "demo:vit", *how[:-1], "--json")
     alone = [row["nats"] for row in json.loads(table)["models"]]
     _, out, _ = run(capsys, "compare", "demo:cnn", "demo:vit", *how, "--complexities", "--json")

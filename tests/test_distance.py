@@ -176,10 +176,10 @@ def test_permuted_classes_cost_little_more_than_the_logarithm_of_their_number(im
 
 def test_orders_code_the_same_images_in_other_orders(images):
     a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
-    result = information_distance(a, b, images, protocol="quick", orders=3, k=96)
+    result = information_distance(a, b, images, protocol="standard", orders=3, k=96)
     code = result.b_given_a
     assert len(set(code.order_nats)) == 3 and code.nats == pytest.approx(np.mean(code.order_nats))
-    single = codelength(b, a, images, protocol="quick", k=96)
+    single = codelength(b, a, images, protocol="standard", k=96)
     assert code.order_nats[0] == single.nats
     assert code.static_nats == single.static_nats and code.marginal_nats == single.marginal_nats
     assert code.gradient_images == pytest.approx(3 * single.gradient_images, rel=0.2)
@@ -197,7 +197,7 @@ def test_marginal_nats_are_the_price_of_knowing_how_frequent_classes_are(images)
 
 
 def test_complexity_is_the_price_of_a_model_for_a_fresh_network_of_its_kind():
-    options = {"k": 64, "protocol": "quick", "execution": Execution(fresh=True)}
+    options = {"k": 64, "protocol": "standard", "execution": Execution(fresh=True)}
     assert complexity("demo:cnn", "digits", **options).nats == (
         codelength("demo:cnn", "random:demo:cnn", "digits", **options).nats
     )

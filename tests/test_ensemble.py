@@ -111,7 +111,7 @@ def test_classes_are_found_by_name_and_models_without_them_are_refused(tmp_path)
 
 def test_members_are_good_enough_and_their_gain_is_on_the_labels(store):
     choice = choose_ensemble(
-        ["demo:cnn", "demo:vit", "random:demo:cnn"], 2, "digits", k=24, protocol="probe", within=0.3
+        ["demo:cnn", "demo:vit", "random:demo:cnn"], 2, "digits", k=24, protocol="standard", within=0.3
     )
     assert choice.members == ("demo:cnn", "demo:vit") and choice.labelled == 24
     images = load_images("digits", k=24)
@@ -131,7 +131,7 @@ def test_members_are_good_enough_and_their_gain_is_on_the_labels(store):
 @pytest.mark.slow
 def test_too_few_good_models_are_told_with_the_margin_that_would_do(capsys):
     models = ["demo:cnn", "random:demo:cnn", "random:demo:vit"]
-    words = [*models, "--pick", 3, "-i", "digits", "-k", 24, "-p", "probe"]
+    words = [*models, "--pick", 3, "-i", "digits", "-k", 24, "-p", "standard"]
     code, _, err = run(capsys, "ensemble", *words, "--within", 0.01)
     lines = err.splitlines()
     assert code == 4 and len(lines) == 3 and "1 of 3 models are accurate enough, fewer than 3" in lines[0]
@@ -148,7 +148,7 @@ def test_without_labels_nothing_is_said_of_gain(tmp_path, capsys):
     (tmp_path / "pictures").mkdir()
     for number in range(12):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "pictures" / f"{number}.png")
-    words = ["ensemble", "demo:cnn", "demo:vit", "-i", tmp_path / "pictures", "-p", "probe"]
+    words = ["ensemble", "demo:cnn", "demo:vit", "-i", tmp_path / "pictures", "-p", "standard"]
     code, out, _ = run(capsys, *words)
     assert code == 0 and "the gain is not measured" in out and "n/a" in out
     code, out, _ = run(capsys, *words, "--json")

@@ -41,7 +41,7 @@ def test_sampled_expected_and_transferred_codelengths_agree(pair):
 
 
 def test_orders_spread_less_than_the_error_over_images_says(pair):
-    figures = over_orders(pair, replace(PROTOCOLS["probe"], first_block=16), 6)
+    figures = over_orders(pair, replace(PROTOCOLS["standard"], first_block=16), 6)
     assert 0 < figures["standard_deviation"] < figures["reported_standard_error"]
     assert figures["within_one_error_of_the_mean"] == 1.0
 
@@ -60,6 +60,6 @@ def test_spread_and_difference_are_what_their_names_say():
 @pytest.mark.slow
 def test_the_study_runs_on_the_demo_pair(capsys, tmp_path):
     with pytest.raises(SystemExit, match=r"^0$"):
-        main(["study", "error_bars", "demo:cnn", "demo:vit", "-i", "digits", "-k", "48", "-p", "probe", "--runs", "3"])
+        main(["study", "error_bars", "demo:cnn", "demo:vit", "-i", "digits", "-k", "48", "-p", "standard", "--runs", "3"])
     figures = json.loads(capsys.readouterr().out)
     assert figures["runs"] == 3 and figures["samples"]["reported_standard_error"] > 0

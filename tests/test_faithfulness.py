@@ -143,7 +143,7 @@ def few_places(monkeypatch):
     monkeypatch.setattr(faithfulness, "SHARES", (0.0, 0.5, 1.0))
 
 
-SMALL = ["--data", "digits", "-k", "24", "-p", "probe", "--train", "300", "--epochs", "2"]
+SMALL = ["--data", "digits", "-k", "24", "-p", "standard", "--train", "300", "--epochs", "2"]
 
 
 @pytest.mark.slow

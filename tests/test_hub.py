@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 INFODIST = Path(sys.executable).parent / "infodist"
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"), "1")
 NAMES = ["acme/a", "acme/b@v1", "--images", "acme/photos"]
-SETTINGS = ["-k", "64", "--protocol", "probe"]
+SETTINGS = ["-k", "64", "--protocol", "standard"]
 
 PUBLISH = """
 import json, sys
@@ -102,7 +102,7 @@ def reader(hub, tmp_path_factory):
 @pytest.fixture(scope="module")
 def local(photos, tmp_path_factory):
     """Compare the same models and images as folders and files of this machine."""
-    settings = {"k": 64, "protocol": "probe", "execution": Execution(home=tmp_path_factory.mktemp("store"))}
+    settings = {"k": 64, "protocol": "standard", "execution": Execution(home=tmp_path_factory.mktemp("store"))}
     return information_distance(str(DEMO / "cnn"), str(DEMO / "vit"), str(photos), **settings)
 
 
@@ -118,7 +118,7 @@ def compared(reader):
 METRIC = """
 import evaluate, json, sys
 pairs = {"predictions": ["acme/a"], "references": ["acme/b@v1"]}
-loaded = evaluate.load(sys.argv[1], "probe", revision=sys.argv[2] or None)
+loaded = evaluate.load(sys.argv[1], "standard", revision=sys.argv[2] or None)
 print(json.dumps(loaded.compute(**pairs, images="acme/photos", k=64)))
 """
 
@@ -302,7 +302,7 @@ def test_evaluate_pushes_a_distance_to_the_card_of_a_model(hub, tmp_path):
     ((result,),) = [entry["results"] for entry in front["model-index"]]
     assert result["dataset"]["type"] == "acme/photos"
     assert result["metrics"][0]["value"] == 2.5 and result["metrics"][0]["type"] == "acme/infodist"
-    assert result["metrics"][0]["config"] == "probe"
+    assert result["metrics"][0]["config"] == "standard"
 
 
 CARD = ["card", "acme/a", "--among", "acme/b@v1", "--images", "acme/photos", *SETTINGS]

@@ -107,7 +107,7 @@ def test_head_learner_finds_a_linear_teacher():
     rng = np.random.default_rng(0)
     features = np.abs(rng.normal(0, 1, (2000, 8))) * np.logspace(-3, 3, 8)
     teacher = features / np.logspace(-3, 3, 8) @ rng.normal(0, 1, (8, CLASSES))
-    protocol = PROTOCOLS["probe"]
+    protocol = PROTOCOLS["standard"]
     head = Head(features, Start(np.zeros((2000, CLASSES)), CLASSES, None), LearnerSpec("head", 1.0), protocol)
     prices = []
     for start, end in protocol.blocks(2000):
@@ -125,7 +125,7 @@ def test_head_learner_finds_a_linear_teacher():
 
 def test_head_learner_copes_with_features_that_are_always_zero():
     features = np.zeros((64, 3))
-    head = Head(features, Start(np.zeros((64, CLASSES)), CLASSES, None), LearnerSpec("head", 1.0), PROTOCOLS["probe"])
+    head = Head(features, Start(np.zeros((64, CLASSES)), CLASSES, None), LearnerSpec("head", 1.0), PROTOCOLS["standard"])
     head.predict(0, 32)
     head.learn(0, 32, PricedTargets(Targets(np.random.default_rng(0).normal(size=(64, CLASSES))), 32))
     assert torch.isfinite(head.predict(32, 64)).all()

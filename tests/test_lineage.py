@@ -24,7 +24,7 @@ def matrix(nats, names=None):
     np.fill_diagonal(nats, 0)
     names = names or "abcdefgh"[: len(nats)]
     models = tuple(ModelRecord(name, "timm", None, 10, name, {"input_size": [3, 8, 8]}) for name in names)
-    return PairwiseMatrix(models, nats, np.ones_like(nats), "infodist", IMAGES, PROTOCOLS["probe"])
+    return PairwiseMatrix(models, nats, np.ones_like(nats), "infodist", IMAGES, PROTOCOLS["standard"])
 
 
 def family():
@@ -173,7 +173,7 @@ def test_an_error_that_is_not_known_is_no_number():
 
 
 def test_the_command_reads_a_matrix_or_computes_one(tmp_path, capsys, folders):
-    words = ["-i", "digits", "-k", 8, "-p", "probe", "--json"]
+    words = ["-i", "digits", "-k", 8, "-p", "standard", "--json"]
     models = ["demo:cnn", "./child", "random:demo:cnn"]
     code, out, err = run(capsys, "lineage", *models, *words, "-o", "lineage.json")
     assert code == 0 and "2 of 2 done" in err  # a copy is not run

@@ -23,7 +23,7 @@ def whole():
     records = tuple(ModelRecord(name, "timm", None, 10, name, {}) for name in NAMES)
     nats = np.random.default_rng(0).uniform(10, 99, (6, 6))
     np.fill_diagonal(nats, 0)
-    return PairwiseMatrix(records, nats, np.full((6, 6), 1.0), "infodist", IMAGES, PROTOCOLS["probe"])
+    return PairwiseMatrix(records, nats, np.full((6, 6), 1.0), "infodist", IMAGES, PROTOCOLS["standard"])
 
 
 def part(matrix, rows):
@@ -75,7 +75,7 @@ def test_a_failure_is_kept_in_its_new_place_while_nobody_has_the_number():
     ("name", "change"),
     [
         ("images", {"images": IMAGES | {"fingerprint": "g"}}),
-        ("protocol", {"protocol": PROTOCOLS["quick"]}),
+        ("protocol", {"protocol": PROTOCOLS["standard"]}),
         ("measure", {"measure": "output/KL", "protocol": None}),
     ],
 )
@@ -150,7 +150,7 @@ def test_the_command_asks_a_matrix_for_neighbours(capsys, tmp_path):
 
 
 def test_the_command_compares_with_the_models_it_is_given(capsys, tmp_path):
-    words = ["-i", "digits", "-k", "24", "-p", "probe", "--json"]
+    words = ["-i", "digits", "-k", "24", "-p", "standard", "--json"]
     code, out, _ = run(capsys, "nearest", "demo:cnn", "demo:vit", *words)
     found = json.loads(out)["nearest"]
     assert code == 0 and [one["id"] for one in found] == ["demo:vit"]

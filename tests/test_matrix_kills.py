@@ -35,7 +35,7 @@ def fill(home, log):
         return train(student, student_outputs, teacher, *args, on_block=write, **options)
 
     pairs.train_codelength = logged
-    pairwise_distances(MODELS, "digits", k=K, protocol="quick", execution=Execution(home=home))
+    pairwise_distances(MODELS, "digits", k=K, protocol="thorough", execution=Execution(home=home))
     os._exit(0)
 
 
@@ -53,7 +53,7 @@ def read(home):
     """Return the matrix that a folder holds; nothing is computed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "train_codelength", lambda *args, **options: pytest.fail("something is missing"))
-        return pairwise_distances(MODELS, "digits", k=K, protocol="quick", execution=Execution(home=home))
+        return pairwise_distances(MODELS, "digits", k=K, protocol="thorough", execution=Execution(home=home))
 
 
 @pytest.mark.slow

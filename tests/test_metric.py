@@ -48,12 +48,12 @@ def metric(caches):
     return load()
 
 
-def load(protocol="probe", path=FOLDER, **options):
+def load(protocol="standard", path=FOLDER, **options):
     return evaluate.load(str(path), protocol, **options)
 
 
 @cache
-def expected(protocol="probe", seed=0):
+def expected(protocol="standard", seed=0):
     result = information_distance("demo:cnn", "demo:vit", "digits", k=64, protocol=protocol, seed=seed)
     nats = (result.nats, result.a_given_b.nats, result.b_given_a.nats)
     return {name: [value] for name, value in zip(LISTS, nats, strict=True)} | {"mean_infodist": result.nats}
@@ -74,7 +74,7 @@ def refused(error, function, *args, **kwargs):
 # What it says
 
 
-@pytest.mark.parametrize("protocol", ["probe", "paper"])
+@pytest.mark.parametrize("protocol", ["standard", "paper"])
 @pytest.mark.parametrize("path", [FOLDER, FOLDER / "infodist.py"], ids=["folder", "file"])
 def test_the_metric_says_what_the_package_says(path, protocol):
     assert same(load(protocol, path).compute(**PAIR), expected(protocol))
@@ -88,7 +88,7 @@ def test_the_configuration_is_standard_by_default():
     assert evaluate.load(str(FOLDER)).config_name == "standard"
 
 
-@pytest.mark.parametrize("protocol", ["probe", pytest.param("sampled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("protocol", ["standard", pytest.param("sampled", marks=pytest.mark.slow)])
 def test_a_seed_draws_images_and_labels(protocol):
     wanted = expected(protocol, seed=3)
     assert not same(wanted, expected(protocol))
@@ -141,9 +141,9 @@ def test_it_runs_in_memory_and_under_the_name_of_an_experiment(caches):
 
 
 def test_it_can_be_combined():
-    named = evaluate.combine({name: load(name) for name in ("probe", "paper")}).compute(**PAIR)
-    listed = evaluate.combine([load("probe"), load("paper")]).compute(**PAIR)
-    for prefixes in (("probe", "infodist_0"), ("paper", "infodist_1")):
+    named = evaluate.combine({name: load(name) for name in ("standard", "paper")}).compute(**PAIR)
+    listed = evaluate.combine([load("standard"), load("paper")]).compute(**PAIR)
+    for prefixes in (("standard", "infodist_0"), ("paper", "infodist_1")):
         wanted = pytest.approx(expected(prefixes[0])["infodist"], rel=1e-4)
         assert named[f"{prefixes[0]}_infodist"] == wanted and listed[f"{prefixes[1]}_infodist"] == wanted
 
@@ -313,7 +313,7 @@ def test_the_page_compares_models_but_reads_no_files(tmp_path):
 RANKS = """
 import os, evaluate
 from pathlib import Path
-metric = evaluate.load("metrics/infodist", "probe")
+metric = evaluate.load("metrics/infodist", "standard")
 pair = {"predictions": ["demo:cnn"], "references": ["demo:vit"], "images": "digits", "k": 64}
 Path(os.environ["OUT"], os.environ["RANK"]).write_text(repr(metric.compute(**pair)))
 """

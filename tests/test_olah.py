@@ -84,14 +84,14 @@ def wait_for(port, process, seconds=60):
 
 def compare(hub, home, *words):
     environment = os.environ | Hub(home, hub).environment(home)
-    command = [INFODIST, "compare", *words, "--images", "acme/photos", "-k", "64", "-p", "probe", "--json"]
+    command = [INFODIST, "compare", *words, "--images", "acme/photos", "-k", "64", "-p", "standard", "--json"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_names_of_another_hub_give_the_nats_of_local_folders(mirror, olah, tmp_path):
     folder, commits = mirror
     photos = folder / "datasets" / "acme" / "photos" / "data" / "train-00000-of-00001.parquet"
-    local = information_distance(str(DEMO / "cnn"), str(DEMO / "vit"), str(photos), k=64, protocol="probe")
+    local = information_distance(str(DEMO / "cnn"), str(DEMO / "vit"), str(photos), k=64, protocol="standard")
     done = compare(olah, tmp_path, "acme/a", "acme/b@v1")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -23,7 +23,7 @@ def record(name):
     return ModelRecord(name, "timm", None, 10, name, {"library": "timm", "input_size": [3, 8, 8]})
 
 
-def matrix(nats, errors=None, protocol=PROTOCOLS["probe"], names="abc", twins=()):
+def matrix(nats, errors=None, protocol=PROTOCOLS["standard"], names="abc", twins=()):
     models = tuple(record(name) for name in names)
     nats = np.array(nats, dtype=float)
     return PairwiseMatrix(models, nats, nats / 10, "infodist", IMAGES, protocol, errors or {}, twins)
@@ -66,7 +66,7 @@ def test_the_table_tells_a_failed_pair_from_a_missing_one():
 
 
 NAMES = ["demo:cnn", "demo:vit", "random:demo:cnn"]
-TINY = {"k": 48, "protocol": "probe"}
+TINY = {"k": 48, "protocol": "standard"}
 
 
 def run(**options):
@@ -190,7 +190,7 @@ def test_names_are_checked_before_anything_is_done(counts):
 
 def test_the_command_reads_names_from_a_file_and_its_exit_code_tells(tmp_path, capsys, monkeypatch):
     (tmp_path / "models.txt").write_text("demo:cnn  # ours\n\ndemo:vit\n")
-    words = ["matrix", str(tmp_path / "models.txt"), "-i", "digits", "-k", "48", "-p", "probe"]
+    words = ["matrix", str(tmp_path / "models.txt"), "-i", "digits", "-k", "48", "-p", "standard"]
     with pytest.raises(SystemExit, match=r"^0$"):
         main([*words, "-o", str(tmp_path / "matrix.json")])
     out, err = capsys.readouterr()

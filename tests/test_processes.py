@@ -64,7 +64,7 @@ def lesson(tmp_path_factory):
     return pair.a, pair.outputs_a, pair.b, pair.outputs_b
 
 
-@pytest.mark.parametrize(("name", "size"), [("standard", 3), pytest.param("sampled", 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("name", "size"), [("thorough", 3), pytest.param("sampled", 2, marks=pytest.mark.slow)])
 def test_a_team_codes_what_one_codes(lesson, name, size):
     alone = train_codelength(*lesson, PROTOCOLS[name])
     for code in in_threads(size, lambda team: train_codelength(*lesson, PROTOCOLS[name], team=team)):
@@ -79,8 +79,8 @@ def test_a_team_spreads_the_learners_that_are_trained(lesson, monkeypatch):
     monkeypatch.setattr(
         training, "FineTuned", lambda *args, **options: made.append(args[2].name) or fine_tuned(*args, **options)
     )
-    in_threads(2, lambda team: train_codelength(*lesson, PROTOCOLS["standard"], team=team))
-    names = [spec.name for spec in PROTOCOLS["standard"].learners if spec.kind == "finetuned"]
+    in_threads(2, lambda team: train_codelength(*lesson, PROTOCOLS["thorough"], team=team))
+    names = [spec.name for spec in PROTOCOLS["thorough"].learners if spec.kind == "finetuned"]
     assert sorted(made) == sorted(names)  # each once
 
 
@@ -90,7 +90,7 @@ def test_a_team_keeps_one_checkpoint_that_a_team_of_another_size_goes_on_from(le
 
     monkeypatch.setattr("hf_infodist.checkpoints._LEAST_SECONDS", 0.0)
     monkeypatch.setattr("hf_infodist.checkpoints._SHARE", 0.0)
-    protocol, priced = PROTOCOLS["standard"], []
+    protocol, priced = PROTOCOLS["thorough"], []
 
     def begin(team):
         kept = Checkpoints(tmp_path / "run", "key", team)

@@ -115,7 +115,7 @@ def claimed_on(host, runs):
 
 @pytest.mark.slow
 def test_a_host_that_dies_loses_nothing_and_the_numbers_are_those_of_the_local_engine(cluster, tmp_path, monkeypatch):
-    settings = ["-i", "digits", "-k", "64", "-p", "quick", "--engine", "ray", "--address", ADDRESS]
+    settings = ["-i", "digits", "-k", "64", "-p", "standard", "--engine", "ray", "--address", ADDRESS]
     monkeypatch.setenv("INFODIST_HOME", str(tmp_path / "ray"))
     words = ["matrix", *MODELS, *settings, "-o", tmp_path / "matrix.json"]
     command = cluster("one", INFODIST, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -127,7 +127,7 @@ def test_a_host_that_dies_loses_nothing_and_the_numbers_are_those_of_the_local_e
     assert command.returncode == 0, err
     assert "6 of 6 done, 0 running, 0 failed; 3 of 3 models run" in err and "demo:vit" in out
     result = PairwiseMatrix.from_dict(json.loads((tmp_path / "matrix.json").read_text()))
-    local = pairwise_distances(MODELS, "digits", k=64, protocol="quick", execution=Execution(home=tmp_path / "local"))
+    local = pairwise_distances(MODELS, "digits", k=64, protocol="standard", execution=Execution(home=tmp_path / "local"))
     assert result.complete and result.nats.tobytes() == local.nats.tobytes()
     assert result.stderr_nats.tobytes() == local.stderr_nats.tobytes()
 
@@ -135,11 +135,11 @@ def test_a_host_that_dies_loses_nothing_and_the_numbers_are_those_of_the_local_e
 def test_without_ray_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(NotFoundError, match="pip install"):
-        pairwise_distances(MODELS[:2], "digits", k=48, protocol="probe", engine="ray")
+        pairwise_distances(MODELS[:2], "digits", k=48, protocol="standard", engine="ray")
 
 
 def test_no_cluster_at_an_address_is_told_in_three_lines(capsys):
-    words = ["matrix", *MODELS[:2], "-i", "digits", "-k", "48", "-p", "probe", "--engine", "ray"]
+    words = ["matrix", *MODELS[:2], "-i", "digits", "-k", "48", "-p", "standard", "--engine", "ray"]
     with pytest.raises(SystemExit, match=r"^3$"):
         main([*words, "--address", "127.0.0.1:9"])
     assert "ray start --head" in capsys.readouterr().err

@@ -76,9 +76,9 @@ def test_one_task_learnt_twice_is_nearer_than_another_task_and_a_fresh_network_i
     ("protocol", "k", "share"),
     [
         ("standard", 500, 0.5),
-        ("quick", 500, 0.5),
+        ("standard", 500, 0.5),
         ("blockwise", 500, 0.75),
-        ("probe", 500, 0.75),
+        ("standard", 500, 0.75),
         ("sampled", 500, 0.75),
         ("paper", 1000, 0.85),  # one pass learns least
     ],
@@ -93,11 +93,11 @@ def test_learning_the_other_half_of_the_classes_beats_knowing_nothing(protocol, 
 @pytest.mark.slow
 def test_imagenet_checkpoints_know_each_other_on_photographs():
     lite0, lite1, lite2, photos = map(build_or_skip, ("lite0", "lite1", "lite2", "photos.parquet"))
-    known = compare(lite0, lite1, photos, "-k", "128", "-p", "probe")
+    known = compare(lite0, lite1, photos, "-k", "128", "-p", "standard")
     assert known["model_a"]["num_classes"] == 1000 and known["images"]["k"] == 128
     assert (
         known["distance"]["nats"]
-        < compare(lite0, f"random:{lite1}", photos, "-k", "128", "-p", "probe")["distance"]["nats"]
+        < compare(lite0, f"random:{lite1}", photos, "-k", "128", "-p", "standard")["distance"]["nats"]
     )
     assert nats(lite2, lite2, photos, "-k", "128", "-p", "paper") == 0.0
 

@@ -12,7 +12,7 @@ from hf_infodist.store import Store
 
 @pytest.fixture
 def records():
-    information_distance("demo:cnn", "demo:vit", "digits", k=48, protocol="probe")
+    information_distance("demo:cnn", "demo:vit", "digits", k=48, protocol="standard")
     return list(Store().records())
 
 

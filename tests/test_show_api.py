@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
-SETTINGS = {"images": "digits", "k": 48, "protocol": "probe", "seed": 3}
+SETTINGS = {"images": "digits", "k": 48, "protocol": "standard", "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def comparable(result):
 
 @pytest.fixture(scope="module")
 def by_command(tmp_path_factory):
-    words = ["demo:cnn", "demo:vit", "-i", "digits", "-k", "48", "-p", "probe", "--seed", "3", "--json"]
+    words = ["demo:cnn", "demo:vit", "-i", "digits", "-k", "48", "-p", "standard", "--seed", "3", "--json"]
     environment = {"INFODIST_HOME": str(tmp_path_factory.mktemp("other store")), "HF_HUB_OFFLINE": "1"}
     return json.loads(command(environment, sys.executable, "-m", "hf_infodist.cli", "compare", *words)[0])
 
@@ -107,7 +107,7 @@ def test_a_full_queue_is_said_politely_and_the_others_are_served(address):
     def ask(number):
         try:
             return clients[number].predict(
-                "demo:cnn", "demo:vit", k=64 + number, protocol="probe", api_name="/compare"
+                "demo:cnn", "demo:vit", k=64 + number, protocol="standard", api_name="/compare"
             )
         except AppError as error:
             return str(error)
@@ -149,7 +149,7 @@ from hf_infodist.show.asked import Comparison, Limits, Refusal, in_public
 from hf_infodist.show.compute import check, compare
 def ask(work, name):
     try:
-        return "fine" if work(Comparison("demo:vit", name, k=32, protocol="probe")) else ""
+        return "fine" if work(Comparison("demo:vit", name, k=32, protocol="standard")) else ""
     except Refusal as error:
         return [error.field, *in_public(error)]
 limits = Limits(parameters=100_000_000)
@@ -196,7 +196,7 @@ async def main():
     worker = Worker(Limits(), Path(sys.argv[1]))
     async def do(k, act, **options):
         last = None
-        async for last in worker.do("compare", Comparison("demo:cnn", "demo:vit", k=k, protocol="probe"), **options):
+        async for last in worker.do("compare", Comparison("demo:cnn", "demo:vit", k=k, protocol="standard"), **options):
             act(last)
         return last
     end = lambda event: worker._process.kill() if isinstance(event, Block) else None

@@ -119,7 +119,7 @@ def test_names_of_the_hub_and_embedded_ones_are_taken(name):
             ("images", i)
             for i in ("/etc", "../data", "org/unlisted", "https://example.com/x.parquet", "", None, ["digits"])
         ),
-        *(("protocol", p) for p in ("paper", "QUICK", "quick\0", "", None, {"name": "quick"})),
+        *(("protocol", p) for p in ("paper", "QUICK", "quick\0", "", None, {"name": "standard"})),
     ],
 )
 def test_settings_that_are_not_offered_are_refused(field, value):
@@ -141,7 +141,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
 
 
 def test_a_link_leads_back_to_its_comparison():
-    for pair in (Comparison("demo:cnn", "demo:vit"), Comparison("a/b@v1", "c/d", "uoft-cs/cifar10", 64, "probe", 3)):
+    for pair in (Comparison("demo:cnn", "demo:vit"), Comparison("a/b@v1", "c/d", "uoft-cs/cifar10", 64, "standard", 3)):
         assert asked_in_link(dict(parse_qsl(pair.query)), limits=LIMITS) == pair
 
 
@@ -159,7 +159,7 @@ def test_records_are_named_by_all_that_decides_the_number():
         Comparison("demo:vit", "demo:cnn"),
         Comparison("demo:cnn", "demo:vit", k=401),
         Comparison("demo:cnn", "demo:vit", seed=1),
-        Comparison("demo:cnn", "demo:vit", protocol="probe"),
+        Comparison("demo:cnn", "demo:vit", protocol="standard"),
         Comparison("demo:cnn", "demo:vit", "uoft-cs/cifar10"),
     }
     assert len({pair.key for pair in pairs}) == len(pairs)
@@ -173,7 +173,7 @@ def test_a_change_of_the_protocol_gives_records_other_names(monkeypatch):
 
     pair = Comparison("demo:cnn", "demo:vit")
     before = pair.key
-    monkeypatch.setitem(module.PROTOCOLS, "quick", replace(module.PROTOCOLS["quick"], passes=5))
+    monkeypatch.setitem(module.PROTOCOLS, "standard", replace(module.PROTOCOLS["standard"], passes=5))
     assert pair.key != before
 
 

@@ -10,7 +10,7 @@ from hf_infodist.show import compute, gpu
 from hf_infodist.show.asked import Comparison, Limits
 from hf_infodist.show.events import Block, Checked, Done, Failed, Stopped
 
-PAIR = Comparison("demo:cnn", "demo:vit", k=32, protocol="probe")
+PAIR = Comparison("demo:cnn", "demo:vit", k=32, protocol="standard")
 
 
 @pytest.fixture

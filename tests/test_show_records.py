@@ -108,7 +108,7 @@ def test_a_cost_over_the_budget_says_what_fits():
 
 
 def test_the_ruler_is_in_order_and_says_where_a_distance_lies():
-    for measured in (ruler("digits", 400, "quick"), ruler("org/photos", 400, "quick")):
+    for measured in (ruler("digits", 400, "standard"), ruler("org/photos", 400, "standard")):
         relations = [anchor.relation for anchor in measured.anchors]
         assert relations == ["same weights", "other seed", "other task", "random network"]
         places = [measured.position(anchor.bits_per_image) for anchor in measured.anchors]
@@ -118,7 +118,7 @@ def test_the_ruler_is_in_order_and_says_where_a_distance_lies():
         assert "another seed and another task" in measured.sentence((seed + task) / 2)
         assert "another task and a random network" in measured.sentence((task + far) / 2)
         assert "farther than a random network" in measured.sentence(2 * far)
-    assert ruler("digits", 400, "quick").same_settings and not ruler("digits", 100, "quick").same_settings
+    assert ruler("digits", 400, "standard").same_settings and not ruler("digits", 100, "standard").same_settings
 
 
 def test_known_distances_are_grouped_by_what_may_be_compared(tmp_path):
@@ -154,12 +154,12 @@ def test_the_store_of_codelengths_is_read_as_it_is_written(tmp_path):
     store = Store(tmp_path)
     for number, (teacher, student) in enumerate(((a, b), (b, a))):
         code = Codelength(np.full(4, 1.0 + number), 9.0, 9.0, (), (2, 4), 0.05, 1.0)
-        store.put(CodelengthRecord(str(number) * 32, teacher, student, images, PROTOCOLS["probe"], code, "cpu"))
+        store.put(CodelengthRecord(str(number) * 32, teacher, student, images, PROTOCOLS["standard"], code, "cpu"))
     (tmp_path / "broken.json").write_text("{")
     (found,) = known([], tmp_path)
     assert found.models == ("./a", "org/b") and found.nats.tolist() == [[0.0, 4.0], [8.0, 0.0]]
-    assert found.settings == ("digits", 4, "probe", 0)
-    assert "from the store" in views.stored(found, Comparison("./a", "org/b", "digits", 4, "probe"))
+    assert found.settings == ("digits", 4, "standard", 0)
+    assert "from the store" in views.stored(found, Comparison("./a", "org/b", "digits", 4, "standard"))
 
 
 def test_the_oldest_outputs_go_first_and_codelengths_stay(tmp_path):

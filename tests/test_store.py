@@ -17,7 +17,7 @@ from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.result import ModelRecord
 from hf_infodist.store import CodelengthRecord, Store, read_record
 
-TINY = {"k": 48, "protocol": "probe"}
+TINY = {"k": 48, "protocol": "standard"}
 MODEL = ModelRecord("demo:cnn", "timm", None, 10, "w", {"library": "timm", "mean": [0.1, 0.2, 0.3]})
 IMAGES = {"id": "digits", "config": None, "split": None, "k": 4, "seed": 0, "fingerprint": "f"}
 
@@ -34,7 +34,7 @@ def record(key="a" * 32, nats=(0.1, 1 / 3, 1e-300, 2.0)):
         order_nats=(2.5, 2.25),
         order_stderr_nats=(math.nan, 0.5),
     )
-    return CodelengthRecord(key, MODEL, replace(MODEL, id="demo:vit"), IMAGES, PROTOCOLS["quick"], code, "cpu")
+    return CodelengthRecord(key, MODEL, replace(MODEL, id="demo:vit"), IMAGES, PROTOCOLS["standard"], code, "cpu")
 
 
 def test_a_record_comes_back_to_the_bit(tmp_path):
@@ -171,7 +171,7 @@ def test_a_hit_is_returned_to_the_bit_and_said_and_no_model_is_run(runs, caplog)
     assert again.b_given_a.learners == first.a_given_b.learners
 
 
-@pytest.mark.parametrize("change", [{"k": 40}, {"seed": 1}, {"protocol": "quick"}, {"orders": 2}])
+@pytest.mark.parametrize("change", [{"k": 40}, {"seed": 1}, {"protocol": "standard"}, {"orders": 2}])
 def test_anything_that_changes_the_number_misses(runs, change):
     codelength("demo:cnn", "demo:vit", "digits", **TINY)
     codelength("demo:cnn", "demo:vit", "digits", **TINY | change)

@@ -15,10 +15,10 @@ ImagesOption = Annotated[
 ConfigOption = Annotated[str | None, typer.Option("--config", help="configuration of the dataset")]
 SplitOption = Annotated[str | None, typer.Option("--split", help="split of the dataset")]
 ColumnOption = Annotated[str | None, typer.Option("--column", help="image column of the dataset")]
-KOption = Annotated[int | None, typer.Option("-k", help="number of images [default: all, at most 10000]")]
+KOption = Annotated[int | None, typer.Option("-k", help="number of images [default: all, at most 2000]")]
 SeedOption = Annotated[int, typer.Option("--seed", help="order of the images, and every draw of the protocol")]
 ProtocolOption = Annotated[
-    str, typer.Option("--protocol", "-p", help="standard, quick, probe, single, paper, blockwise or sampled")
+    str, typer.Option("--protocol", "-p", help="standard, thorough, single, paper, blockwise or sampled")
 ]
 StreamingOption = Annotated[bool, typer.Option("--streaming", help="read the dataset as a stream")]
 OrdersOption = Annotated[int, typer.Option("--orders", help="code the images in so many orders, and take the mean")]

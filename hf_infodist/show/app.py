@@ -14,7 +14,7 @@ from hf_infodist.show.page import Page, visitor
 
 HERE = Path(__file__).parent
 _SESSIONS = 100  # whose boxes Gradio keeps, about 0.1 MiB each; the page itself keeps nothing of a visitor
-Protocol = Literal["quick", "probe", "standard", "single"]
+Protocol = Literal["standard", "thorough", "single"]
 _DOCUMENTATION = """Return the information distance of two image classifiers, as `infodist compare --json` prints it.
 
 Args:
@@ -93,7 +93,7 @@ def _for_programs(desk: Desk) -> tuple[Callable[..., Any], Callable[..., Any]]:
         b: str,
         images: str = "digits",
         k: int = 400,
-        protocol: Protocol = "quick",
+        protocol: Protocol = "standard",
         seed: int = 0,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> dict:
@@ -104,7 +104,7 @@ def _for_programs(desk: Desk) -> tuple[Callable[..., Any], Callable[..., Any]]:
         b: str,
         images: str = "digits",
         k: int = 400,
-        protocol: Protocol = "quick",
+        protocol: Protocol = "standard",
         seed: int = 0,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> str:

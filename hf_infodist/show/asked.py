@@ -20,7 +20,7 @@ DATASETS = (
     "uoft-cs/cifar100",
     "zalando-datasets/fashion_mnist",
 )
-OFFERED = ("quick", "probe", "standard", "single")
+OFFERED = ("standard", "thorough", "single")
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,95}"
 _ON_HUB = re.compile(rf"{_WORD}/{_WORD}(?:@(?:refs/pr/\d{{1,6}}|{_WORD}))?")
 _SHOWN = 60  # characters of a refused value that are repeated
@@ -57,7 +57,7 @@ class Comparison:
     b: str
     images: str = "digits"
     k: int = 400
-    protocol: str = "quick"
+    protocol: str = "standard"
     seed: int = 0
 
     @property
@@ -96,7 +96,7 @@ class Refusal(UsageError):
 
 
 def asked(
-    a: Any, b: Any, images: Any = "digits", k: Any = 400, protocol: Any = "quick", seed: Any = 0, *, limits: Limits
+    a: Any, b: Any, images: Any = "digits", k: Any = 400, protocol: Any = "standard", seed: Any = 0, *, limits: Limits
 ) -> Comparison:
     """Return a comparison made of values from outside.
 

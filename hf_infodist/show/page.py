@@ -18,9 +18,8 @@ from hf_infodist.show.search import Search
 
 HERE = Path(__file__).parent
 PROTOCOLS = {
-    "quick": "quick (default)",
-    "probe": "probe (fastest)",
-    "standard": "standard (slow)",
+    "standard": "standard (default)",
+    "thorough": "thorough (fine-tunes too: slow)",
     "single": "single (reference)",
 }
 WAYS = {"a_given_b": "A given B", "b_given_a": "B given A"}
@@ -68,7 +67,7 @@ class Page:
             self.images = gr.Dropdown(DATASETS, value="digits", label="Images", elem_id="images", min_width=160)
             self.k = gr.Number(400, label="How many (k)", precision=0, elem_id="k", min_width=100)
             choices = [(PROTOCOLS[name], name) for name in OFFERED]
-            self.protocol = gr.Dropdown(choices, value="quick", label="Protocol", elem_id="protocol", min_width=200)
+            self.protocol = gr.Dropdown(choices, value="standard", label="Protocol", elem_id="protocol", min_width=200)
             self.seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", min_width=80)
         self.cost = gr.HTML(elem_id="cost")
         with gr.Row():

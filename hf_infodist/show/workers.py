@@ -101,7 +101,7 @@ class Worker:
             line = await self._next_line()
             if line == "":
                 self.close()
-                fix = "try smaller models, fewer images or the protocol probe"
+                fix = "try smaller models, fewer images or the protocol standard"
                 yield Failed(
                     "this comparison could not go on", "its process ended; it may have run out of memory", fix
                 )

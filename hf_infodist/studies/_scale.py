@@ -95,7 +95,7 @@ SMALL = Scale(
     validation=2000,
     test=10_000,
     k=300,
-    protocol="quick",
+    protocol="standard",
 )
 
 PAPER = Scale(

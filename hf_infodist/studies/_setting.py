@@ -61,7 +61,7 @@ class Setting:
     noise: tuple[float, ...] = (0.01, 0.02, 0.04, 0.06)
     attack: tuple[float, ...] = (0.0003, 0.0006, 0.0012)
     k: int = 300
-    protocol: str = "quick"
+    protocol: str = "standard"
     orders: int = 1
     plain: bool = True
 

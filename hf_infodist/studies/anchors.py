@@ -1,6 +1,6 @@
 """Anchors of the ruler that the page shows: how far are networks whose relation is known.
 
-`infodist study anchors [--data FOLDER] [-k 400] [--protocol quick] [--output hf_infodist/show/shipped/anchors.json]`
+`infodist study anchors [--data FOLDER] [-k 400] [--protocol standard] [--output hf_infodist/show/shipped/anchors.json]`
 
 On digits it trains what it needs in a minute or two: the embedded network's recipe with another seed (and so other
 training images), and the same with another task, even against odd. With ``--data`` (of ``tests/realdata.py``) it also
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("infodist study anchors", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder that tests/realdata.py has filled")
     parser.add_argument("-k", type=int, default=400)
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="quick")
+    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="standard")
     parser.add_argument("--output", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)

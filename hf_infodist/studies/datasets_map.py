@@ -1,6 +1,6 @@
 """Datasets as points: one network per dataset, and the distances between these (figure 4, top).
 
-`infodist study datasets_map --work FOLDER [-k 400] [--protocol probe] [--seeds 2] [--output FOLDER]`
+`infodist study datasets_map --work FOLDER [-k 400] [--protocol standard] [--seeds 2] [--output FOLDER]`
 
 Fashion-MNIST, MNIST, scikit-learn's digits, and five questions about the same drawn shapes in the manner of dSprites:
 position across and down, size, orientation, form. A network of one small architecture is trained on each, with as many
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("infodist study datasets_map", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps the checkpoints")
     parser.add_argument("-k", type=int, default=400, help="images of every pair")
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="probe")
+    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="standard")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=2, help="networks per dataset")
     parser.add_argument("--steps", type=int, default=400, help="batches of 50 that each network is trained on")

@@ -4,7 +4,7 @@
 
 1. The same images in several orders: the spread of the codelengths against the standard error over images.
 2. Several samples of the same dataset: the same, and the number that the error bar is about.
-3. Several draws of labels, under `probe`: the sampled codelength, equation (3), against the rigorous expected form
+3. Several draws of labels, under `sampled`: the sampled codelength, equation (3), against the rigorous expected form
    (the student sees the same labels, the price is the exact KL), and information transfer, equation (8), against both.
 """
 
@@ -58,14 +58,13 @@ def over_orders(pair: Pair, protocol: CodingProtocol, runs: int) -> dict[str, An
 
 def over_draws(pair: Pair, protocol: CodingProtocol, runs: int) -> dict[str, Any]:
     """Draw labels several times, and price them as labels and by the exact KL."""
-    labels = replace(protocol, name="sampled", targets="labels", price="labels")
     same = Pair(pair.b, pair.b, pair.images, pair.run)
     priced_as_labels, priced_by_kl, transfers = [], [], []
     for seed in range(runs):
-        sampled = _code(pair, replace(labels, seed=seed)).nats
+        sampled = _code(pair, replace(protocol, seed=seed)).nats
         priced_as_labels.append(sampled)
-        priced_by_kl.append(_code(pair, replace(labels, price="kl", seed=seed)).nats)
-        transfers.append(sampled - _code(same, replace(labels, seed=seed)).nats)
+        priced_by_kl.append(_code(pair, replace(protocol, price="kl", seed=seed)).nats)
+        transfers.append(sampled - _code(same, replace(protocol, seed=seed)).nats)
     return {
         "sampled_nats": fmean(priced_as_labels),
         "expected_nats": fmean(priced_by_kl),
@@ -86,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("teacher")
     parser.add_argument("--images", "-i", required=True)
     parser.add_argument("-k", type=int, default=500)
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="quick")
+    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="standard")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--output", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
@@ -103,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         "protocol": protocol.name,
         "orders": over_orders(pair, protocol, args.runs),
         "samples": spread([_code(sample(seed), replace(protocol, seed=seed)) for seed in range(args.runs)]),
-        "draws": over_draws(pair, PROTOCOLS["probe"], 2 * args.runs),
+        "draws": over_draws(pair, PROTOCOLS["sampled"], 2 * args.runs),
         "versions": package_versions(),
     }
     text = json.dumps(figures, indent=1)

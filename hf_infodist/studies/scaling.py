@@ -35,7 +35,7 @@ def scaling(k: int, protocol: str, rounds: int) -> dict[str, Any]:
         protocol: Name of a preset.
         rounds: How often.
     """
-    matrix_seconds(1, 16, "probe")  # imports the libraries
+    matrix_seconds(1, 16, "standard")  # imports the libraries
     seconds = [(matrix_seconds(1, k, protocol), matrix_seconds(2, k, protocol)) for _ in range(rounds)]
     one, two = (median(column) for column in zip(*seconds, strict=True))
     ratio = median(both / alone for alone, both in seconds)
@@ -43,7 +43,7 @@ def scaling(k: int, protocol: str, rounds: int) -> dict[str, Any]:
 
 
 def code_and_measure(k: int) -> int:
-    """Code ``k`` random images of 8 × 8 pixels with ``probe``; return the peak memory of this process, in KiB."""
+    """Code ``k`` random images of 8 × 8 pixels with ``standard``; return the peak memory of this process, in KiB."""
     import datasets
     import numpy as np
 
@@ -57,7 +57,7 @@ def code_and_measure(k: int) -> int:
     with tempfile.TemporaryDirectory() as home:
         features = datasets.Features({"image": datasets.Image()})
         sample = datasets.Dataset.from_generator(images, features=features, cache_dir=f"{home}/images")
-        codelength("demo:cnn", "demo:vit", sample, k=k, protocol="probe", execution=Execution(home=Path(home)))
+        codelength("demo:cnn", "demo:vit", sample, k=k, protocol="standard", execution=Execution(home=Path(home)))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser("infodist study scaling", description=__doc__)
     parser.add_argument("-k", type=int, default=300)
-    parser.add_argument("-p", "--protocol", default="quick")
+    parser.add_argument("-p", "--protocol", default="standard")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", type=int, nargs="*", default=[], help="peak memory at so many images")
     args = parser.parse_args(argv)

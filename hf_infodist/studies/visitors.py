@@ -64,8 +64,8 @@ class Crowd:
                 started = time.monotonic()
                 (await client.get("/")).raise_for_status()
                 self.opened.append(time.monotonic() - started)
-                new = {"k": 16 + (7 * number + turn) % 400, "protocol": "probe", "seed": number}
-                await self._compare(client, new if turn % 2 else {"k": 400, "protocol": "quick", "seed": 0})
+                new = {"k": 16 + (7 * number + turn) % 400, "protocol": "standard", "seed": number}
+                await self._compare(client, new if turn % 2 else {"k": 400, "protocol": "standard", "seed": 0})
                 turn += 1
                 await asyncio.sleep(self.pause)
 

@@ -1,6 +1,6 @@
 """A map of Fashion-MNIST networks: whether those of one task or architecture lie together (figure 4).
 
-`infodist study zoo_map --work FOLDER [-k 500] [--protocol probe] [--output FOLDER]`
+`infodist study zoo_map --work FOLDER [-k 500] [--protocol standard] [--output FOLDER]`
 
 Thirteen checkpoints: a ResNet, a VGG with BatchNorm and a vision transformer, each trained on all ten classes, on the
 five tops, and on the five others; of all classes also a VGG without BatchNorm, another seed of the ResNet, a deeper
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("infodist study zoo_map", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps the checkpoints")
     parser.add_argument("-k", type=int, default=500, help="images of every pair")
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="probe")
+    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="standard")
     parser.add_argument("--train", type=int, default=24_000, help="images of all classes to train on")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=[one.name for one in ZOO], metavar="NAME", help="only these")

@@ -11,7 +11,7 @@ from hf_infodist.errors import InfodistError, UsageError
 
 HERE = Path(__file__).parent
 NAME = re.compile(r"(demo|timm|torchvision):[\w.@-]+|\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?")
-METRIC = evaluate.load(str(HERE / "infodist.py"), "probe")
+METRIC = evaluate.load(str(HERE / "infodist.py"))
 
 
 def compare(a: str, b: str, k: float) -> list[list[str | float]]:
