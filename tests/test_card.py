@@ -20,7 +20,9 @@ from hf_infodist.result import ModelRecord
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     others, execution = ("random:demo:vit", "demo:vit"), Execution(home=tmp_path_factory.mktemp("store"))
-    return [information_distance("demo:cnn", b, "digits", k=48, protocol="standard", execution=execution) for b in others]
+    return [
+        information_distance("demo:cnn", b, "digits", k=48, protocol="standard", execution=execution) for b in others
+    ]
 
 
 @pytest.fixture(scope="module")

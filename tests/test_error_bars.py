@@ -15,7 +15,11 @@ from hf_infodist.studies.error_bars import difference, over_draws, over_orders, 
 
 FREE = CodingProtocol(
     "free",
-    (LearnerSpec("static"), LearnerSpec("head", 0.3), LearnerSpec("map", prior_if_named=1e-3)),
+    (
+        LearnerSpec("static"),
+        LearnerSpec("kernel", features="all", gamma=0.3, noise=0.1, gain=2.0),
+        LearnerSpec("map", prior_if_named=1e-3),
+    ),
     first_block=16,
     growth=2.0,
     passes=2,
@@ -60,6 +64,21 @@ def test_spread_and_difference_are_what_their_names_say():
 @pytest.mark.slow
 def test_the_study_runs_on_the_demo_pair(capsys, tmp_path):
     with pytest.raises(SystemExit, match=r"^0$"):
-        main(["study", "error_bars", "demo:cnn", "demo:vit", "-i", "digits", "-k", "48", "-p", "standard", "--runs", "3"])
+        main(
+            [
+                "study",
+                "error_bars",
+                "demo:cnn",
+                "demo:vit",
+                "-i",
+                "digits",
+                "-k",
+                "48",
+                "-p",
+                "standard",
+                "--runs",
+                "3",
+            ]
+        )
     figures = json.loads(capsys.readouterr().out)
     assert figures["runs"] == 3 and figures["samples"]["reported_standard_error"] > 0

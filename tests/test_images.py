@@ -159,7 +159,7 @@ def test_the_record_of_a_sample_is_json(table):
 
 
 def test_defaults_are_those_of_the_paper():
-    assert (DEFAULT_IMAGES, DEFAULT_K) == ("zh-plus/tiny-imagenet", 10_000)
+    assert (DEFAULT_IMAGES, DEFAULT_K) == ("zh-plus/tiny-imagenet", 2000)
 
 
 def test_the_column_of_images_is_found(files):

@@ -9,7 +9,7 @@ import torch
 from networks import SmallNet, noise_images, transform
 
 from hf_infodist.coding import PricedTargets, Targets
-from hf_infodist.learners import FineTuned, Head, Schedule, Start
+from hf_infodist.learners import FineTuned, Schedule, Start
 from hf_infodist.outputs import Pixels
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 
@@ -29,14 +29,14 @@ def logits_of(net, pixels):
 
 def fine_tuned(pixels, protocol, net=None, **spec):
     net = net or SmallNet(batchnorm=True)
-    start = Start(logits_of(net, pixels), CLASSES, tuple(range(CLASSES)), lambda rows: copy.deepcopy(net))
+    start = Start(logits_of(net, pixels), CLASSES, tuple(range(CLASSES)), network=lambda rows: copy.deepcopy(net))
     return FineTuned(pixels, start, replace(protocol.learners[0], kind="finetuned", **spec), protocol)
 
 
 def teach(learner, pixels, end=64):
     priced = PricedTargets(Targets(logits_of(SmallNet(seed=1), pixels)), end)
     learner.predict(0, end)
-    return learner.learn(0, end, priced)
+    return learner.learn(0, end, priced, 1.0)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -54,7 +54,7 @@ def test_schedule_draws_only_priced_images_and_spends_what_the_protocol_says(nam
 
 
 def test_annealed_rate_warms_up_and_falls_to_zero():
-    protocol = CodingProtocol("test", (LearnerSpec("finetuned", 1e-3),), growth=2.0, passes=5, anneal=True)
+    protocol = CodingProtocol("test", (LearnerSpec("finetuned", lr=1e-3),), growth=2.0, passes=5, anneal=True)
     factors = [factor for _, factor in Schedule(protocol).steps(0, 320)]
     assert factors[0] < factors[5] > factors[-1] > 0 and max(factors) <= 1 and factors[-1] < 0.05
 
@@ -101,31 +101,3 @@ def test_averaged_weights_lag_behind_and_predict(pixels):
     with torch.no_grad():
         expected = learner.averaged.network.eval()(pixels.batch(slice(64, 96), "cpu", torch.float64)).log_softmax(-1)
     assert torch.allclose(learner.predict(64, 96), expected)
-
-
-def test_head_learner_finds_a_linear_teacher():
-    rng = np.random.default_rng(0)
-    features = np.abs(rng.normal(0, 1, (2000, 8))) * np.logspace(-3, 3, 8)
-    teacher = features / np.logspace(-3, 3, 8) @ rng.normal(0, 1, (8, CLASSES))
-    protocol = PROTOCOLS["standard"]
-    head = Head(features, Start(np.zeros((2000, CLASSES)), CLASSES, None), LearnerSpec("head", 1.0), protocol)
-    prices = []
-    for start, end in protocol.blocks(2000):
-        targets = Targets(teacher)
-        prices.append(
-            float(
-                (targets.soft(slice(start, end)).exp() * (targets.soft(slice(start, end)) - head.predict(start, end)))
-                .sum(-1)
-                .mean()
-            )
-        )
-        head.learn(start, end, PricedTargets(targets, end))
-    assert prices[-1] < 0.02 * prices[0]
-
-
-def test_head_learner_copes_with_features_that_are_always_zero():
-    features = np.zeros((64, 3))
-    head = Head(features, Start(np.zeros((64, CLASSES)), CLASSES, None), LearnerSpec("head", 1.0), PROTOCOLS["standard"])
-    head.predict(0, 32)
-    head.learn(0, 32, PricedTargets(Targets(np.random.default_rng(0).normal(size=(64, CLASSES))), 32))
-    assert torch.isfinite(head.predict(32, 64)).all()

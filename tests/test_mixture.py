@@ -87,7 +87,7 @@ def test_pool_finds_the_exponents_that_made_the_teacher():
     best = optimizer.step(loss) and loss().item()
     pool = Pool([1.0] * 4)
     assert best <= pool_nats(pool, teacher, students) < best + 4 * math.log(1000)
-    assert torch.allclose(pool.exponents, exponents, atol=0.1)
+    assert torch.allclose(torch.from_numpy(pool.exponents), exponents, atol=0.1)
 
 
 def test_pool_beats_the_best_learner_where_learners_err_differently():

@@ -35,7 +35,7 @@ def test_blockwise_ends_double():
 
 @pytest.mark.parametrize(
     ("name", "budget", "at_worst", "share"),
-    [("standard", 25, 25.2, 0.002), ("standard", 8, 8.5, 0.05), ("standard", 0, 0, 0)],
+    [("standard", 0, 0, 0), ("sampled", 0, 0, 0), ("thorough", 15, 15, 0)],
 )
 def test_presets_stay_within_their_budget_of_gradients_at_all_but_a_few_sizes(name, budget, at_worst, share):
     spent = [PROTOCOLS[name].gradient_images(k) / k for k in range(1000, 10_001)]
@@ -60,6 +60,13 @@ def test_gradient_images_of_one_pass_are_the_images_learnt_from():
 def test_settings_that_cannot_be_meant_are_refused(fields):
     with pytest.raises(UsageError):
         dataclasses.replace(PROTOCOLS["paper"], **fields)
+
+
+@pytest.mark.parametrize("name", ["quick", "probe"])
+def test_a_preset_that_is_gone_names_its_successor(name):
+    with pytest.raises(UsageError, match="standard") as error:
+        resolve_protocol(name)
+    assert error.value.fix == "use --protocol standard"
 
 
 def test_unknown_protocol_names_the_real_ones():

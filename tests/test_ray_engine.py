@@ -127,7 +127,9 @@ def test_a_host_that_dies_loses_nothing_and_the_numbers_are_those_of_the_local_e
     assert command.returncode == 0, err
     assert "6 of 6 done, 0 running, 0 failed; 3 of 3 models run" in err and "demo:vit" in out
     result = PairwiseMatrix.from_dict(json.loads((tmp_path / "matrix.json").read_text()))
-    local = pairwise_distances(MODELS, "digits", k=64, protocol="standard", execution=Execution(home=tmp_path / "local"))
+    local = pairwise_distances(
+        MODELS, "digits", k=64, protocol="standard", execution=Execution(home=tmp_path / "local")
+    )
     assert result.complete and result.nats.tobytes() == local.nats.tobytes()
     assert result.stderr_nats.tobytes() == local.stderr_nats.tobytes()
 

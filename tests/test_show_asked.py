@@ -141,7 +141,10 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
 
 
 def test_a_link_leads_back_to_its_comparison():
-    for pair in (Comparison("demo:cnn", "demo:vit"), Comparison("a/b@v1", "c/d", "uoft-cs/cifar10", 64, "standard", 3)):
+    for pair in (
+        Comparison("demo:cnn", "demo:vit"),
+        Comparison("a/b@v1", "c/d", "uoft-cs/cifar10", 64, "standard", 3),
+    ):
         assert asked_in_link(dict(parse_qsl(pair.query)), limits=LIMITS) == pair
 
 

@@ -53,7 +53,7 @@ def logits(classifier):
 # Ways to code
 
 
-@pytest.mark.parametrize("name", ["standard", "standard"])
+@pytest.mark.parametrize("name", ["standard", "thorough"])
 def test_a_learner_alone_costs_what_it_costs_in_a_mixture_that_stops_nobody(pair, name):
     """But for those that learn from another one in which order the classes come."""
     specs = tuple(spec for spec in PROTOCOLS[name].learners if spec.kind != "permuted")

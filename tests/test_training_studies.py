@@ -35,7 +35,11 @@ TINY = replace(
     k=40,
     protocol="two learners",
 )
-TWO_LEARNERS = CodingProtocol("two learners", (LearnerSpec("static"), LearnerSpec("head", 0.3)), first_block=20)
+TWO_LEARNERS = CodingProtocol(
+    "two learners",
+    (LearnerSpec("static"), LearnerSpec("kernel", features="all", gamma=0.3, noise=0.1)),
+    first_block=20,
+)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ PAIRS = (
     Setting("from-random", "random:{data}/fashion-all-0", _ALL_1),
     Setting("cnn-vit", "demo:cnn", "demo:vit", "digits", near=True),
     Setting("vit-cnn", "demo:vit", "demo:cnn", "digits", near=True),
-    Setting("imagenet", "{data}/lite0", "{data}/lite1", "{data}/photos.parquet", 128, "quick", near=True, large=True),
+    Setting("imagenet", "{data}/lite0", "{data}/lite1", "{data}/photos.parquet", 128, near=True, large=True),
     Setting("half-to-whole", _A, _ALL_1, held_out=True),
     Setting("whole-to-half", _ALL_1, _B, held_out=True),
     Setting("vit-to-fashion", "demo:vit", _ALL_0, held_out=True),

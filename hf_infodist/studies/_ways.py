@@ -110,7 +110,7 @@ def ways(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dict[
     cells |= {f"single/{spec.name}": _alone(preset, spec) for spec in preset.learners}
     cells[f"mixture/{preset.name}"] = ByProtocol(preset)
     for column, restart in (("retraining", True), ("continuing", False)):
-        for spec in (LearnerSpec("finetuned", lr, batchnorm) for batchnorm in batchnorms for lr in RATES):
+        for spec in (LearnerSpec("finetuned", lr=lr, batchnorm=batchnorm) for batchnorm in batchnorms for lr in RATES):
             cells[f"{column}/{spec.name}"] = ByProtocol(replace(blockwise, learners=(spec,), restart=restart))
     for lr in rates:
         cells[f"preqtorch-blocks/{lr:g}"] = ByPreqtorch("blocks", lr, "adapting", seed)

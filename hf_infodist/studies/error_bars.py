@@ -58,13 +58,14 @@ def over_orders(pair: Pair, protocol: CodingProtocol, runs: int) -> dict[str, An
 
 def over_draws(pair: Pair, protocol: CodingProtocol, runs: int) -> dict[str, Any]:
     """Draw labels several times, and price them as labels and by the exact KL."""
+    labels = replace(protocol, targets="labels", price="labels")
     same = Pair(pair.b, pair.b, pair.images, pair.run)
     priced_as_labels, priced_by_kl, transfers = [], [], []
     for seed in range(runs):
-        sampled = _code(pair, replace(protocol, seed=seed)).nats
+        sampled = _code(pair, replace(labels, seed=seed)).nats
         priced_as_labels.append(sampled)
-        priced_by_kl.append(_code(pair, replace(protocol, price="kl", seed=seed)).nats)
-        transfers.append(sampled - _code(same, replace(protocol, seed=seed)).nats)
+        priced_by_kl.append(_code(pair, replace(labels, price="kl", seed=seed)).nats)
+        transfers.append(sampled - _code(same, replace(labels, seed=seed)).nats)
     return {
         "sampled_nats": fmean(priced_as_labels),
         "expected_nats": fmean(priced_by_kl),

@@ -77,7 +77,7 @@ def propose(trial: "optuna.trial.BaseTrial", seed: int = 0) -> CodingProtocol:
     passes = trial.suggest_categorical("training", ["passes", "replay"]) == "passes"
     return CodingProtocol(
         "search",
-        (LearnerSpec("finetuned", lr, batchnorm, step),),
+        (LearnerSpec("finetuned", lr=lr, batchnorm=batchnorm, step=step),),
         first_block=trial.suggest_int("first_block", 16, 128, log=True),
         growth=trial.suggest_float("growth", 1.0, 2.0, step=0.25),
         batch=trial.suggest_int("batch", 8, 64, log=True),

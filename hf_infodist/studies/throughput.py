@@ -51,15 +51,14 @@ def rates(classifier: Classifier, size: tuple[int, ...], images: int, rounds: in
     def copy(rows: Sequence[int] | None) -> nn.Module:
         return classifier.student(classifier.num_classes, rows).to(accelerator.device).eval()
 
-    start = Start(teacher, classifier.num_classes, rows, copy)
+    start = Start(teacher, classifier.num_classes, rows, network=copy)
     learner, bare = FineTuned(pixels, start, spec, protocol, autocast=accelerator.autocast), copy(rows)
     in_memory = pixels.batch(slice(0, images), accelerator.device, torch.float32)
     soft = torch.softmax(torch.from_numpy(teacher), -1).to(accelerator.device)
     priced = PricedTargets(Targets(teacher), images)
-    learner.unexplained_nats = 1.0
 
     def learn() -> int:
-        return learner.learn(0, images, priced)
+        return learner.learn(0, images, priced, 1.0)
 
     def loop() -> int:
         with accelerator.autocast():
