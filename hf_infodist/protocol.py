@@ -27,7 +27,7 @@ class LearnerSpec:
         step: Of ``finetuned``: ``relative`` steps are ``lr`` times the scale of each weight tensor; ``mean`` divides
             the scales by their geometric mean, so that a step is ``lr`` on average, as with plain Adam.
         prior: Share of the prior mass, before normalising over all learners.
-        prior_if_named: The same where the label spaces agree by name; `prior` if None.
+        prior_if_named: The same where the label spaces agree, by name or by number; `prior` if None.
     """
 
     kind: Literal["uniform", "static", "map", "permuted", "kernel", "finetuned"]
@@ -162,7 +162,7 @@ class CodingProtocol:
 _LABELS = (  # learners of what classes are called; a model costs next to nothing given itself
     LearnerSpec("uniform", prior=1e-3),
     LearnerSpec("map", prior_if_named=1e-3),
-    LearnerSpec("permuted"),
+    LearnerSpec("permuted", prior_if_named=1e-3),
     LearnerSpec("static"),
 )
 
@@ -177,7 +177,7 @@ _KERNELS = (
     *(_kernel(quarter, flat=True) for quarter in ("first", "second", "third", "last")),
     _kernel("penultimate", flat=True),
     _kernel("logits", gamma=0.1, flat=True),
-    _kernel("all", start="permuted"),
+    _kernel("all", start="permuted", prior_if_named=1e-3),
 )
 _LABEL_KERNELS = (  # a drawn label says little, so much is made of what it says
     *(_kernel("all", noise=0.1, gain=gain) for gain in (2.0, 4.0, 8.0)),
@@ -193,7 +193,7 @@ _FINE_TUNED = (
 )
 _STANDARD = CodingProtocol("standard", _LABELS + _KERNELS, growth=1.25, switching=True, pooling=True)
 _SINGLE = CodingProtocol("single", (LearnerSpec("finetuned", lr=1e-3),), replay=7, averaging=True)
-_CYCLES = CodingProtocol("thorough", _LABELS + _KERNELS + _FINE_TUNED, first_block=16, growth=1.5, batch=8, passes=5)
+_CYCLES = CodingProtocol("thorough", _LABELS + _KERNELS + _FINE_TUNED, first_block=16, growth=1.5, batch=8, passes=4)
 
 PROTOCOLS: dict[str, CodingProtocol] = {
     protocol.name: protocol

@@ -18,7 +18,7 @@ class Laplace:
     """Predicts each class by its count so far plus one."""
 
     name = "laplace"
-    costs_gradients = image_by_image = False
+    costs_gradients = one_by_one = False
 
     def __init__(self, num_classes):
         self.counts = torch.ones(num_classes, dtype=torch.float64)
@@ -26,7 +26,7 @@ class Laplace:
     def predict(self, start, end):
         return (self.counts / self.counts.sum()).log().expand(end - start, -1)
 
-    def learn(self, start, end, priced):
+    def learn(self, start, end, priced, nats):
         self.counts += priced[slice(start, end)].exp().sum(0)
         return 0
 
@@ -45,7 +45,7 @@ class Recorder(Uniform):
         self.calls.append(("predict", start, end))
         return super().predict(start, end)
 
-    def learn(self, start, end, priced):
+    def learn(self, start, end, priced, nats):
         self.calls.append(("learn", start, end))
         with pytest.raises(IndexError, match=f"image {end} is not priced yet"):
             priced[slice(start, end + 1)]
@@ -182,7 +182,7 @@ class Costly(Static):
         super().__init__(logits)
         self.name, self.learnt, self.stopped = name, 0, False
 
-    def learn(self, start, end, priced):
+    def learn(self, start, end, priced, nats):
         self.learnt = end
         return end - start
 

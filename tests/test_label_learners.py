@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from hf_infodist.coding import PricedTargets, Targets
+from hf_infodist.coding import Targets
 from hf_infodist.label_learners import ClassMap, Permutation
 from hf_infodist.mixture import kl_nats
 
@@ -24,10 +24,9 @@ def image_nats(learner, teacher):
     """Price image by image, as the coding does."""
     targets, nats = Targets(teacher), []
     for i in range(len(teacher)):
-        prediction = learner.predict(i, i + 1)
+        prediction = learner.code(i, i + 1, targets.shown(slice(i, i + 1)))
         assert torch.logsumexp(prediction, -1).item() == pytest.approx(0, abs=1e-9)
         nats.append(kl_nats(targets.soft(slice(i, i + 1)), prediction).item())
-        learner.learn(i, i + 1, PricedTargets(targets, i + 1))
     return np.array(nats)
 
 
@@ -89,15 +88,50 @@ def test_map_matches_its_closed_form_for_a_student_that_is_certain():
     assert image_nats(ClassMap(logits, 3), teacher).sum() == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("make", [lambda x: ClassMap(x, 6), lambda x: Permutation(x, range(6))], ids=["map", "perm"])
-def test_learning_goes_on_from_a_checkpoint_to_the_bit(make):
+MAKERS = [lambda x: ClassMap(x, 6), lambda x: ClassMap(x, 6, most_counts=0), lambda x: Permutation(x, range(6))]
+
+
+def coded(make, logits, teacher, ends=(400,)):
+    """Predictions, in tiles."""
+    learner, targets, start, found = make(logits), Targets(teacher), 0, []
+    for end in ends:
+        found.append(learner.code(start, end, targets.shown(slice(start, end))))
+        start = end
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=["map", "map without counts", "permuted"])
+def test_tiles_change_nothing(make):
     logits, teacher = model()
-    order = [3, 1, 0, 5, 4, 2]
-    whole = image_nats(make(logits), teacher[:, order])
-    first, second = make(logits), make(logits)
-    targets = Targets(teacher[:, order])
-    for i in range(100):
-        first.learn(i, i + 1, PricedTargets(targets, i + 1))
-    second.load_state_dict(first.state_dict())
-    nats = kl_nats(targets.soft(slice(100, 101)), second.predict(100, 101)).item()
-    assert nats == whole[100]
+    teacher = teacher[:, [3, 1, 0, 5, 4, 2]]
+    whole = coded(make, logits, teacher)
+    for ends in ((1, 2, 30, 400), (128, 256, 400), tuple(range(1, 401))):
+        assert torch.allclose(coded(make, logits, teacher, ends), whole, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=["map", "map without counts", "permuted"])
+def test_no_target_is_read_before_its_prediction(make):
+    logits, teacher = model(k=120)
+    teacher = teacher[:, [3, 1, 0, 5, 4, 2]]
+    before = coded(make, logits, teacher, (50, 120))
+    for i in (0, 17, 49, 50, 118):
+        changed = teacher.copy()
+        changed[i] = changed[i, ::-1]
+        after = coded(make, logits, changed, (50, 120))
+        assert torch.equal(before[: i + 1], after[: i + 1]) and not torch.equal(before[i + 1 :], after[i + 1 :])
+
+
+def test_a_map_is_the_same_without_its_table_of_counts():
+    logits, teacher = model()
+    with_counts, without = (coded(make, logits, teacher, (100, 400)) for make in MAKERS[:2])
+    assert torch.allclose(with_counts, without, rtol=1e-12, atol=1e-13)
+
+
+def test_a_column_too_small_for_its_exponential_is_balanced_in_logarithms():
+    logits, teacher = model(classes=4, sure=400.0)
+    learner = Permutation(logits, range(4))
+    image_nats(learner, teacher[:, [2, 0, 3, 1]])
+    learner.evidence = torch.diag(torch.full((4,), 1e4, dtype=torch.float64)) - torch.tensor([0.0, 0, 0, 9e3])
+    learner.balance = torch.zeros(4, dtype=torch.float64)
+    learner._balance()
+    assert torch.allclose(learner.belief, torch.eye(4, dtype=torch.float64), atol=1e-3)

@@ -75,7 +75,7 @@ def test_a_failure_is_kept_in_its_new_place_while_nobody_has_the_number():
     ("name", "change"),
     [
         ("images", {"images": IMAGES | {"fingerprint": "g"}}),
-        ("protocol", {"protocol": PROTOCOLS["standard"]}),
+        ("protocol", {"protocol": PROTOCOLS["thorough"]}),
         ("measure", {"measure": "output/KL", "protocol": None}),
     ],
 )

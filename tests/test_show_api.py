@@ -196,7 +196,7 @@ async def main():
     worker = Worker(Limits(), Path(sys.argv[1]))
     async def do(k, act, **options):
         last = None
-        async for last in worker.do("compare", Comparison("demo:cnn", "demo:vit", k=k, protocol="standard"), **options):
+        async for last in worker.do("compare", Comparison("demo:cnn", "demo:vit", k=k), **options):
             act(last)
         return last
     end = lambda event: worker._process.kill() if isinstance(event, Block) else None

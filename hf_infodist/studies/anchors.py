@@ -1,6 +1,6 @@
 """Anchors of the ruler that the page shows: how far are networks whose relation is known.
 
-`infodist study anchors [--data FOLDER] [-k 400] [--protocol standard] [--output hf_infodist/show/shipped/anchors.json]`
+`infodist study anchors [--data FOLDER] [-k 400] [-p standard] [--output hf_infodist/show/shipped/anchors.json]`
 
 On digits it trains what it needs in a minute or two: the embedded network's recipe with another seed (and so other
 training images), and the same with another task, even against odd. With ``--data`` (of ``tests/realdata.py``) it also
