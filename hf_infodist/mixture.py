@@ -145,13 +145,14 @@ class Mixture:
         """Return the logarithms of the weights before each image, ``[n, J]``, after all of which they go on."""
         moments = np.empty(losses.T.shape)
         log_prior, log_weights = self.log_prior.numpy(), self.log_weights.numpy()
-        for i, loss in enumerate(losses.T):
-            moments[i] = log_weights
-            posterior = log_weights - loss
-            posterior -= posterior.max()
-            posterior -= math.log(np.exp(posterior).sum())
-            self.images += 1
-            log_weights = self._share(posterior, log_prior) if self.switching else posterior
+        with np.errstate(invalid="ignore"):  # where no learner gives the image a chance, which the caller sees
+            for i, loss in enumerate(losses.T):
+                moments[i] = log_weights
+                posterior = log_weights - loss
+                posterior -= posterior.max()
+                posterior -= math.log(np.exp(posterior).sum())
+                self.images += 1
+                log_weights = self._share(posterior, log_prior) if self.switching else posterior
         self.log_weights = torch.from_numpy(log_weights)
         return moments
 

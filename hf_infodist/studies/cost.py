@@ -1,4 +1,4 @@
-"""What a number costs beside the forward passes: reading all layers, closed-form learning, each added direction.
+"""What a number costs beside forward passes: reading layers, closed forms, each added direction.
 
 `infodist study cost [--data FOLDER] [-k 1500] [--output cost.json]`
 
