@@ -18,10 +18,11 @@ from hf_infodist.checkpoints import sync, write_durably
 from hf_infodist.codelength import Codelength
 from hf_infodist.errors import NotFoundError, UsageError
 from hf_infodist.home import infodist_home
-from hf_infodist.protocol import CodingProtocol
+from hf_infodist.protocol import CODING_VERSION, CodingProtocol
 from hf_infodist.result import ModelRecord, package_versions
 
 SCHEMA = "infodist.codelength/1"
+ROUND_OFF = 1e-6  # of the price of an image in closed form: relative, and in nats
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,6 +40,7 @@ class CodelengthRecord:
         device: Type of device it was computed on.
         versions: Of the libraries.
         made: When, UTC.
+        coding: `protocol.CODING_VERSION` of the code that computed it; numbers of another are not comparable.
     """
 
     key: str
@@ -50,10 +52,23 @@ class CodelengthRecord:
     device: str
     versions: dict[str, str] = field(default_factory=package_versions)
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    coding: int = CODING_VERSION
 
     def same_number(self, other: "CodelengthRecord") -> bool:
-        """Tell whether another record says the same of every image, to the bit."""
-        return np.array_equal(self.codelength.image_nats, other.codelength.image_nats)
+        """Tell whether another record says the same of every image.
+
+        To the bit where students were fine-tuned, which is done on one core; closed forms are worked out on all cores,
+        and agree up to round-off.
+        """
+        ours, theirs = self.codelength.image_nats, other.codelength.image_nats
+        if ours.shape != theirs.shape or any(learner.trained for learner in self.protocol.learners):
+            return np.array_equal(ours, theirs)
+        return np.allclose(ours, theirs, rtol=ROUND_OFF, atol=ROUND_OFF)
+
+    @property
+    def current(self) -> bool:
+        """Whether it was computed by this version of the coding."""
+        return self.coding == CODING_VERSION
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types, schema ``infodist.codelength/1``."""
@@ -69,7 +84,7 @@ class CodelengthRecord:
         Raises:
             ValueError: If it is something else.
         """
-        record = dict(record)
+        record = {"coding": 1} | record  # the first version did not say which it was
         if record.pop("schema", None) != SCHEMA:
             raise ValueError(f"its schema is not {SCHEMA}")
         record |= {part: ModelRecord(**record[part]) for part in ("teacher", "student")}
@@ -83,7 +98,8 @@ class CodelengthRecord:
         orders = f" × {self.protocol.orders}" if self.protocol.orders > 1 else ""
         return (
             f"{self.key[:12]}  {self.codelength.nats:>10.1f} nats  {self.teacher.id} given {self.student.id}  "
-            f"({images}, {self.protocol.name}{orders}, {self.device}, {self.made[:10]})"
+            f"({images}, {self.protocol.name}{orders}, {self.device}, {self.made[:10]}"
+            f"{'' if self.current else f'; version {self.coding}, not comparable'})"
         )
 
 

@@ -1,13 +1,17 @@
 """The commands about results that are kept."""
 
+import hashlib
 import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from hf_infodist.cli import main
 from hf_infodist.distance import information_distance
+from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.store import Store
+from hf_infodist.training import lesson_key
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def results(capsys, *words, rc=0):
 def alter(store, record):
     """Put another number under the key of a record."""
     code = record.codelength
-    store.put(replace(record, codelength=replace(code, image_nats=code.image_nats * (1 + 1e-15))))
+    store.put(replace(record, codelength=replace(code, image_nats=code.image_nats * (1 + 1e-5))))
     return record.key
 
 
@@ -61,3 +65,31 @@ def test_another_folder_is_merged_and_conflicts_are_reported_and_left(records, c
     said = results(capsys, "merge", tmp_path / "other", rc=4).err
     assert "1 taken over, 0 there already" in said and f"conflict: {key}" in said
     assert Store().get(key).same_number(records[0]) and Store().get("2" * 32).same_number(records[1])
+
+
+def test_results_of_the_first_version_are_told_apart_and_found_by_nobody(records, capsys, store):
+    path = store / "codelengths" / f"{records[0].key}.json"
+    body = json.loads(path.read_text())
+    del body["sha256"], body["coding"]  # as the first version wrote them
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(body | {"sha256": digest}))
+    listed = results(capsys, "ls")
+    assert sum("version 1, not comparable" in line for line in listed.out.splitlines()) == 1
+    assert "1 of 2 are of an earlier version" in listed.err
+    assert "another version of the coding" in results(capsys, "verify", records[0].key, rc=4).out
+    assert lesson_key(["a", "b"], ("xy", "xy"), records[0].protocol, torch.device("cpu")) != first_version_key(
+        ["a", "b"], records[0].protocol
+    )
+
+
+def first_version_key(outputs, protocol):
+    fields = {"coding": 1, "outputs": outputs, "rows": [0, 1], "protocol": protocol.to_dict() | {"name": ""}}
+    return hashlib.sha256(json.dumps(fields | {"device": "cpu"}, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def test_closed_forms_agree_up_to_round_off_and_fine_tuning_to_the_bit(records):
+    record = records[0]
+    near = replace(record.codelength, image_nats=record.codelength.image_nats * (1 + 1e-9))
+    assert record.same_number(replace(record, codelength=near))
+    trained = replace(record, protocol=PROTOCOLS["paper"])
+    assert trained.same_number(trained) and not trained.same_number(replace(trained, codelength=near))

@@ -27,7 +27,10 @@ def list_results() -> None:
     """List all results, one line each."""
     from hf_infodist.store import Store
 
-    print_lines([str(record) for record in Store().records()])
+    records = list(Store().records())
+    print_lines([str(record) for record in records])
+    if old := sum(not record.current for record in records):
+        say(f"{old} of {len(records)} are of an earlier version: no command finds them, and they are computed again")
 
 
 @results.command("show")
@@ -47,7 +50,7 @@ def show_result(key: KeyArgument, as_json: JsonOption = False) -> None:
 def verify_results(
     keys: Annotated[list[str] | None, typer.Argument(metavar="KEY...", help="which; all of them if none")] = None,
 ) -> None:
-    """Compute results again, from the models and images on, and compare to the bit; exit code 4 if any differs."""
+    """Compute results again, from the models and images on, and compare; exit code 4 if any differs."""
     from hf_infodist.store import Store
     from hf_infodist.verify import verify
 

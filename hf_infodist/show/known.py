@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_infodist.protocol import CODING_VERSION
 from hf_infodist.show.asked import Comparison
 from hf_infodist.show.records import Record
 
@@ -109,7 +110,7 @@ def _of_store(folder: Path) -> Iterator[_Code]:
     for path in sorted(folder.glob("*.json")):
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            if fields["schema"] == _CODELENGTH:
+            if fields["schema"] == _CODELENGTH and fields.get("coding", 1) == CODING_VERSION:
                 group = _group(fields["images"], fields["protocol"])
                 nats = math.fsum(fields["codelength"]["image_nats"])
                 yield _Code(group, fields["teacher"]["id"], fields["student"]["id"], nats)
