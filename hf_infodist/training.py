@@ -186,7 +186,8 @@ def _applicable(protocol: CodingProtocol, start: Start) -> list[LearnerSpec]:
     An order of the classes is looked for where they are as many, and names do not tell it.
     """
     known = start.named and start.rows is not None
-    orders = start.outputs.shape[1] == start.num_classes <= MOST_PERMUTED and not known
+    finds = any(spec.kind == "permuted" for spec in protocol.learners)
+    orders = finds and start.outputs.shape[1] == start.num_classes <= MOST_PERMUTED and not known
     permuted = [spec.kind == "permuted" or spec.start == "permuted" for spec in protocol.learners]
     return [spec for spec, wanted in zip(protocol.learners, permuted, strict=True) if orders or not wanted]
 

@@ -80,6 +80,10 @@ PAIRS = (
     Setting("cnn-vit", "demo:cnn", "demo:vit", "digits", near=True),
     Setting("vit-cnn", "demo:vit", "demo:cnn", "digits", near=True),
     Setting("imagenet", "{data}/lite0", "{data}/lite1", "{data}/photos.parquet", 128, near=True, large=True),
+    *(
+        Setting(f"{a}-{b}", f"{{data}}/{a}", f"{{data}}/{b}", "{data}/photos.parquet", near=True, large=True)
+        for a, b in (("lite0", "lite1"), ("lite1", "lite0"), ("lite0", "lite2"), ("lite2", "lite0"))
+    ),
     Setting("half-to-whole", _A, _ALL_1, held_out=True),
     Setting("whole-to-half", _ALL_1, _B, held_out=True),
     Setting("vit-to-fashion", "demo:vit", _ALL_0, held_out=True),

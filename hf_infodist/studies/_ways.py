@@ -107,7 +107,8 @@ def ways(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dict[
     batchnorms: tuple[Batchnorm, ...] = ("frozen",) if setting.near else ("frozen", "adapting")
     rates, most, budget = (ADAM_RATES[:3], 6, 8.0) if setting.large else (ADAM_RATES, 30, BUDGET)
     cells: dict[str, Way] = {"static/static": _alone(preset, LearnerSpec("static"))}
-    cells |= {f"single/{spec.name}": _alone(preset, spec) for spec in preset.learners}
+    alone = [spec for spec in preset.learners if spec.start != "permuted"]  # that one takes its start from another
+    cells |= {f"single/{spec.name}": _alone(preset, spec) for spec in alone}
     cells[f"mixture/{preset.name}"] = ByProtocol(preset)
     for column, restart in (("retraining", True), ("continuing", False)):
         for spec in (LearnerSpec("finetuned", lr=lr, batchnorm=batchnorm) for batchnorm in batchnorms for lr in RATES):

@@ -24,6 +24,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.result import package_versions
 from hf_infodist.studies import require
 from hf_infodist.studies._pairs import PAIRS, Setting, default_data, load_pair
@@ -176,6 +177,10 @@ def _table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def _changed(setting: Setting, args: argparse.Namespace) -> Setting:
+    return replace(setting, k=args.k or setting.k, protocol=args.protocol or setting.protocol)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure what is missing and print the table."""
     by_name = {setting.name: setting for setting in PAIRS}
@@ -184,6 +189,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=default_data(), help="folder that tests/realdata.py has filled")
     parser.add_argument("--pairs", nargs="+", choices=by_name, default=list(by_name), metavar="NAME")
     parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=COLUMNS, metavar="NAME")
+    parser.add_argument(
+        "-p", "--protocol", choices=PROTOCOLS, help="preset of the mixture, instead of each pair's own"
+    )
     parser.add_argument("-k", type=int, help="images of every pair, instead of its own number")
     parser.add_argument("--trials", type=int, help="protocols that a search runs, instead of 30 (large pairs: 6)")
     parser.add_argument("--seed", type=int, default=0, help="order of the images, and every draw")
@@ -194,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
         require(package, "studies")
     args.work.mkdir(parents=True, exist_ok=True)
     accelerator, rows = make_accelerator(), []
-    for setting in (replace(by_name[name], k=args.k or by_name[name].k) for name in args.pairs):
+    for setting in (_changed(by_name[name], args) for name in args.pairs):
         every = ways(setting, seed=args.seed, trials=args.trials)
         wanted = {name: way for name, way in every.items() if _column(name) in args.columns}
         rows.append(measure(setting, wanted, args.work, args.data, seed=args.seed, accelerator=accelerator))
