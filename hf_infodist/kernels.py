@@ -141,11 +141,14 @@ class Factors:
         self.images = self.distances.images
         self.exact = min(self.images, LANDMARKS)
         within = self.distances.between(slice(0, self.exact), slice(0, self.exact))
-        self._kernels = tuple(kernels)
-        self._lower = {kernel: _factor(within[kernel.features], kernel, kernel.noise) for kernel in kernels}
-        self._landmarks = {
-            kernel: _factor(within[kernel.features], kernel, _JITTER) for kernel in kernels if self.images > self.exact
-        }
+        self._lower: dict[Kernel, Tensor] = {}
+        self._landmarks: dict[Kernel, Tensor] = {}
+        for features in list(within):
+            distances = within.pop(features)
+            for kernel in (kernel for kernel in kernels if kernel.features == features):
+                self._lower[kernel] = _factor(distances, kernel, kernel.noise)
+                if self.images > self.exact:
+                    self._landmarks[kernel] = _factor(distances, kernel, _JITTER)
         self._tile: tuple[slice, dict[str, Tensor]] | None = None
 
     def lower(self, kernel: Kernel) -> Tensor:
@@ -164,10 +167,17 @@ class Factors:
         return torch.linalg.solve_triangular(self.landmarks(kernel), covariance, upper=False)
 
 
-@functools.lru_cache(maxsize=1)
+_LAST: dict[tuple[Outputs, tuple[Kernel, ...], torch.device], Factors] = {}
+
+
 def factors_of(outputs: Outputs, kernels: tuple[Kernel, ...], device: torch.device) -> Factors:
-    """Return the factors of a student, which are kept for its next teacher."""
-    return Factors(outputs, kernels, device)
+    """Return the factors of a student, which are kept for its next teacher, until another student comes."""
+    key = outputs, kernels, device
+    factors = _LAST.get(key)
+    if factors is None:
+        _LAST.clear()  # first, so that two students are never in memory
+        factors = _LAST[key] = Factors(outputs, kernels, device)
+    return factors
 
 
 class Regression:
