@@ -181,7 +181,9 @@ def compare(home, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("-k", "300"), ("-k", "300", "--processes", "2")], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "words", [("-k", "300", "-p", "thorough"), ("-k", "300", "-p", "thorough", "--processes", "2")], ids=["one", "two"]
+)
 def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, words):
     whole = json.loads(compare(tmp_path / "whole", *words).communicate()[0])
     rng, kills, went_on, over = random.Random(0), 0, 0, False

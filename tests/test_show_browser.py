@@ -132,8 +132,7 @@ def test_an_example_is_answered_at_once_with_everything(visit):
 
 
 def test_comparing_moves_the_curve_and_its_link_survives_a_restart(visit, site, tmp_path):
-    page = visit()
-    fill(page, "k", 72)
+    page = visit("/?a=demo:cnn&b=demo:vit&k=300&protocol=thorough")  # long enough to be watched
     page.locator("#go").click()
     points = "document.querySelector('#curves .js-plotly-plot')?.data?.map(line => line.x.length) ?? [0, 0]"
     page.wait_for_function(f"({points})[0] + ({points})[1] > 3")
@@ -142,17 +141,17 @@ def test_comparing_moves_the_curve_and_its_link_survives_a_restart(visit, site, 
     page.wait_for_function(f"({points})[0] + ({points})[1] > {sum(before)}")
     page.locator("#result section").wait_for()
     answer = page.locator("#result .big").inner_text()
-    assert "k=72" in page.url and page.locator("#halt").is_hidden()
+    assert "k=300" in page.url and page.locator("#halt").is_hidden()
     link = page.url.removeprefix(site.address)
     with serving(site.store, free_port()) as restarted:
         again = visit(link, restarted)
         again.locator("#curves .js-plotly-plot").wait_for()
         assert again.locator("#result .big").inner_text() == answer
-        assert box(again, "k").input_value() == "72"
+        assert box(again, "k").input_value() == "300"
 
 
 def test_stopping_keeps_what_there_is_marked_as_partial(visit):
-    page = visit("/?a=demo:cnn&b=random:demo:vit&k=1500&protocol=standard")
+    page = visit("/?a=demo:cnn&b=random:demo:vit&k=1500&protocol=thorough")
     page.locator("#go").click()
     page.locator("#status", has_text="nats so far").wait_for()
     page.locator("#halt").click()
