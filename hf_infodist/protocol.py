@@ -53,8 +53,8 @@ class LearnerSpec:
         """Short unique name, as shown in results."""
         if self.kind == "finetuned":
             return f"finetuned-{self.batchnorm}-{self.lr:g}"
-        if self.kind != "kernel":
-            return self.kind
+        if self.kind != "kernel":  # heads of the first version, in results that are kept, differ in their rates
+            return f"{self.kind}-{self.lr:g}" if self.lr else self.kind
         words = [self.kind, self.features, *(["permuted"] if self.start == "permuted" else [])]
         return "-".join([*words, *(["flat"] if self.flat else []), *([f"{self.gain:g}"] if self.gain != 1 else [])])
 

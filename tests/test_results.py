@@ -82,6 +82,21 @@ def test_results_of_the_first_version_are_told_apart_and_found_by_nobody(records
     )
 
 
+def test_protocols_of_the_first_version_can_still_be_read(records, capsys, store):
+    """Their learners include four heads, a kind that is no more."""
+    old = {"lr": 0.0, "batchnorm": "frozen", "step": "relative", "prior": 1.0, "prior_if_named": None}
+    heads = [old | {"kind": "head", "lr": lr} for lr in (0.1, 0.3, 1.0, 3.0)]
+    body = records[0].to_dict()
+    body["protocol"] |= {"name": "probe", "learners": [old | {"kind": "static"}, *heads]}
+    del body["coding"]
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    (store / "codelengths" / f"{body['key']}.json").write_text(json.dumps(body | {"sha256": digest}))
+    listed = results(capsys, "ls")
+    assert "probe" in listed.out and "cannot be read" not in listed.err
+    assert not list((store / "codelengths").glob("*.unreadable"))
+    assert json.loads(results(capsys, "show", body["key"], "--json").out)["protocol"]["learners"][1]["lr"] == 0.1
+
+
 def first_version_key(outputs, protocol):
     fields = {"coding": 1, "outputs": outputs, "rows": [0, 1], "protocol": protocol.to_dict() | {"name": ""}}
     return hashlib.sha256(json.dumps(fields | {"device": "cpu"}, sort_keys=True).encode()).hexdigest()[:32]
