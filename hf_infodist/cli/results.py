@@ -30,7 +30,7 @@ def list_results() -> None:
     records = list(Store().records())
     print_lines([str(record) for record in records])
     if old := sum(not record.current for record in records):
-        say(f"{old} of {len(records)} are of an earlier version: no command finds them, and they are computed again")
+        say(f"{old} of {len(records)} are of an earlier version: no comparison uses them, all are computed again")
 
 
 @results.command("show")

@@ -1,0 +1,137 @@
+"""Nats against seconds for every protocol and preqtorch, and where fine-tuning overtakes closed forms.
+
+`infodist study frontier --work FOLDER [--data FOLDER] [-k 1000 …] [--protocols NAME …] [--output FOLDER]`
+
+B given A on two pairs: the other half of the classes, and from a random start. Seconds are those of coding, without
+the forward pass of each model that all of them need. Every figure is kept in the work folder as soon as it is there.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from hf_infodist.pair import Pair
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.result import package_versions
+from hf_infodist.studies._pairs import PAIRS, default_data, load_pair
+from hf_infodist.studies._preqtorch import encode
+from hf_infodist.training import make_accelerator, train_codelength
+
+CODERS = ("standard", "thorough", "single", "blockwise", "paper", "preqtorch-blocks")
+_PAIRS = ("other-half", "from-random")
+_LARGEST_BASELINE = 2000  # images, up to which coders that only fine-tune are run: they are beaten long before
+_PREQTORCH_RATE = 3e-3  # of the five rates of `tightness`, the best on both pairs
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a coder cost.
+
+    Attributes:
+        pair: Which.
+        coder: A preset, or ``preqtorch-blocks``.
+        k: Images.
+        nats: Codelength.
+        last_nats: Mean price over the last tenth of the images; None of preqtorch, which has one for each block only.
+        seconds: Wall time of coding.
+    """
+
+    pair: str
+    coder: str
+    k: int
+    nats: float
+    last_nats: float | None
+    seconds: float
+
+
+def measure(name: str, pair: Pair, coder: str, k: int, accelerator: Accelerator) -> Point:
+    """Code B given A."""
+    ends = (pair.a, pair.outputs_a, pair.b, pair.outputs_b)
+    started = time.perf_counter()
+    if coder == "preqtorch-blocks":
+        nats = encode(pair, "blocks", _PREQTORCH_RATE, batchnorm="adapting", accelerator=accelerator).nats
+        return Point(name, coder, k, nats, None, time.perf_counter() - started)
+    code = train_codelength(*ends, PROTOCOLS[coder], accelerator=accelerator)
+    last = float(code.image_nats[-(k // 10) :].mean())
+    return Point(name, coder, k, code.nats, last, time.perf_counter() - started)
+
+
+def points(ks: Sequence[int], coders: Sequence[str], work: Path, data: Path) -> list[Point]:
+    """Return all points; those that the work folder has are not measured again."""
+    file, accelerator = work / "frontier.jsonl", make_accelerator()
+    lines = file.read_text().splitlines() if file.exists() else []
+    found = [Point(**json.loads(line)) for line in lines]
+    known = {(point.pair, point.coder, point.k) for point in found}
+    for setting in (setting for setting in PAIRS if setting.name in _PAIRS):
+        for k in ks:
+            wanted = [coder for coder in coders if coder in CODERS[:2] or k <= _LARGEST_BASELINE]
+            missing = [coder for coder in wanted if (setting.name, coder, k) not in known]
+            pair = load_pair(replace(setting, k=k), data, seed=0, accelerator=accelerator) if missing else None
+            for coder in missing:
+                assert pair is not None
+                found.append(measure(setting.name, pair, coder, k, accelerator))
+                with file.open("a") as lines_file:
+                    lines_file.write(json.dumps(asdict(found[-1])) + "\n")
+    return [point for point in found if point.k in ks and point.coder in coders]
+
+
+def draw(found: Sequence[Point], path: Path) -> None:
+    """Draw nats against seconds for each k, and the price of the last images against k."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    for row, name in enumerate(_PAIRS):
+        left, right = figure.add_subplot(2, 2, 2 * row + 1), figure.add_subplot(2, 2, 2 * row + 2)
+        for number, coder in enumerate(CODERS):
+            of_coder = sorted((p for p in found if (p.pair, p.coder) == (name, coder)), key=lambda p: p.k)
+            if not of_coder:
+                continue
+            style: dict[str, Any] = {"marker": "o", "color": f"C{number}", "label": coder}
+            left.plot([p.seconds for p in of_coder], [p.nats / p.k for p in of_coder], **style)
+            for p in of_coder:
+                left.annotate(f"{p.k:,}", (p.seconds, p.nats / p.k), (4, 4), textcoords="offset points", fontsize=7)
+            priced = [(p.k, p.last_nats) for p in of_coder if p.last_nats is not None]
+            right.plot([k for k, _ in priced], [last for _, last in priced], **style)
+        left.set(xscale="log", yscale="log", xlabel="seconds of coding", ylabel="nats an image", title=f"{name}, by k")
+        right.set(xscale="log", yscale="log", xlabel="k", ylabel="nats of each of the last tenth", title=name)
+        left.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what is missing, print all, and draw."""
+    parser = argparse.ArgumentParser("infodist study frontier", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder that keeps every figure")
+    parser.add_argument("--data", type=Path, default=default_data(), help="folder that tests/realdata.py has filled")
+    parser.add_argument("-k", type=int, nargs="+", default=[1000, 2000, 4000, 10_000], help="numbers of images")
+    parser.add_argument("--protocols", nargs="+", choices=CODERS, default=CODERS, metavar="NAME")
+    parser.add_argument("--output", type=Path, help="folder for frontier.json and frontier.png")
+    args = parser.parse_args(argv)
+    args.work.mkdir(parents=True, exist_ok=True)
+    found = points(args.k, args.protocols, args.work, args.data)
+    figures = {
+        "threads": torch.get_num_threads(),
+        "versions": package_versions(),
+        "points": [asdict(point) for point in found],
+    }
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+        (args.output / "frontier.json").write_text(json.dumps(figures, indent=1) + "\n")
+        draw(found, args.output / "frontier.png")
+    for point in found:
+        last = "" if point.last_nats is None else f", last tenth {point.last_nats:.4f} each"
+        sys.stdout.write(
+            f"{point.pair}, k={point.k}, {point.coder}: {point.nats:.1f} nats{last}, {point.seconds:.0f} s\n"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
