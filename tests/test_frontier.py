@@ -18,7 +18,7 @@ def small(monkeypatch):
 
 def run(tmp_path, *words):
     arguments = ["study", "frontier", "--work", tmp_path / "work", "--output", tmp_path / "out", *words]
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main([str(word) for word in arguments])
     return json.loads((tmp_path / "out" / "frontier.json").read_text())["points"]
 

@@ -87,9 +87,10 @@ def draw(found: Sequence[Point], path: Path) -> None:
     """Draw nats against seconds for each k, and the price of the last images against k."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    for row, name in enumerate(_PAIRS):
-        left, right = figure.add_subplot(2, 2, 2 * row + 1), figure.add_subplot(2, 2, 2 * row + 2)
+    figure = Figure(figsize=(11, 4 * len(_PAIRS)), layout="constrained")
+    names = [name for name in _PAIRS if any(point.pair == name for point in found)]
+    for row, name in enumerate(names):
+        left, right = (figure.add_subplot(len(names), 2, 2 * row + side) for side in (1, 2))
         for number, coder in enumerate(CODERS):
             of_coder = sorted((p for p in found if (p.pair, p.coder) == (name, coder)), key=lambda p: p.k)
             if not of_coder:
