@@ -113,7 +113,7 @@ class Learner(Protocol):
 
 
 class OnlineLearner(Protocol):
-    """Learns so cheaply that it does so from each image before it predicts the next.
+    """Learns nothing, or so cheaply that it does so from each image before it predicts the next.
 
     It leaves nothing in a checkpoint: whoever goes on from one lets it code the images again.
     """
@@ -197,14 +197,14 @@ def prequential(
     run = Coding(learners, targets, mixture, price=price, reduction=reduction, trial=trial, team=team or ProcessTeam())
     if keeper:
         keeper.load(run)
-    for start, end in blocks:
-        if end <= run.end:
-            continue  # priced before the checkpoint
-        run.code(start, end)
+    left = [end for _, end in blocks if end > run.end]  # the others were priced before the checkpoint
+    for ends in run.rounds(run.end, left):
+        run.code(ends)
         if keeper:
             keeper.save(run)
         if on_block:
-            on_block(end, math.fsum(run.image_nats[:end]))
+            for end in ends:
+                on_block(end, math.fsum(run.image_nats[:end]))
     return Codelength(
         image_nats=run.image_nats,
         static_nats=static_nats,
@@ -240,6 +240,8 @@ class Coding:
         self.block_ends: list[int] = []
         self.seconds = 0.0
         self._tile = max(1, min(MOST_TILE, tile_numbers // (len(learners) * targets.num_classes)))
+        by_blocks = any(isinstance(learner, Elsewhere) or not learner.one_by_one for learner in learners)
+        self._most_at_once = 0 if by_blocks else self._tile
 
     @property
     def end(self) -> int:
@@ -257,15 +259,26 @@ class Coding:
         """Those of them that learn after each block."""
         return {j: learner for j, learner in self.here.items() if not learner.one_by_one}  # type: ignore[misc]
 
-    def code(self, start: int, end: int) -> None:
-        """Price images ``[start, end)`` with all learners, then let them learn."""
-        started = time.perf_counter()
+    def rounds(self, start: int, ends: Iterable[int]) -> Iterator[list[int]]:
+        """Yield ends of the blocks coded at once: as many as fit a tile, where nothing happens between blocks."""
+        together: list[int] = []
+        for end in ends:
+            if together and end - start > self._most_at_once:
+                yield together
+                start, together = together[-1], []
+            together.append(end)
+        if together:
+            yield together
+
+    def code(self, ends: list[int]) -> None:
+        """Price the images of the next blocks with all learners, then let them learn."""
+        started, start, end = time.perf_counter(), self.end, ends[-1]
         shown_nats = np.zeros(len(self.learners) + 1)
         for first, last in self._tiles(start, end):
             shown_nats += self._code_tile(first, last)
         for j in self.active:
             self.images[j] = end
-        self.block_ends.append(end)
+        self.block_ends.extend(ends)
         if self.reduction and end >= self.next_trial:
             self._reduce(end, self.reduction)
         if end < self.targets.num_images:
@@ -277,7 +290,7 @@ class Coding:
     def replay(self) -> None:
         """Let the learners that learn image by image code again what a checkpoint says was priced."""
         start = 0
-        for end in self.block_ends:
+        for *_, end in self.rounds(0, self.block_ends):
             for first, last in self._tiles(start, end):
                 shown = self.targets.shown(slice(first, last))
                 for learner in self.here.values():
@@ -295,8 +308,8 @@ class Coding:
         shown = self.targets.shown(slice(start, end)) if self.targets.drawn else soft
         mixed, log_probs, losses = self.mixture.code(self._predict(start, end, shown), shown)
         self.image_nats[start:end] = _price(soft, shown, mixed, self.price)
-        if not np.isfinite(self.image_nats[start:end]).all():
-            raise FloatingPointError(f"its predictions of images {start} to {end} are not finite")
+        if not (finite := np.isfinite(self.image_nats[start:end])).all():
+            raise FloatingPointError(f"the price of image {start + int(finite.argmin())} is not finite")
         rows = self.active if self.mixture.pool is None else [*self.active, -1]
         self.learner_nats[rows, start:end] = losses if shown is soft else _price(soft, shown, log_probs, self.price)
         paid = np.zeros(len(self.learners) + 1)

@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import functools
+import importlib.metadata
 import os
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
@@ -28,3 +30,13 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@functools.cache
+def installed(package: str) -> str:
+    """Return the version of an installed package: looked up once, as it takes a millisecond.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: If it is not installed.
+    """
+    return importlib.metadata.version(package)

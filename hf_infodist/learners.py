@@ -29,21 +29,16 @@ _LEAST_TARGET = -12.0  # of a regressed log-probability: -16 and none at all cos
 class _Fixed:
     """What the learners that never learn share."""
 
-    costs_gradients = one_by_one = False
+    costs_gradients = False
+    one_by_one = True
 
-    def learn(self, start: int, end: int, priced: PricedTargets, nats: float) -> int:
-        """Learn nothing."""
-        return 0
+    def predict(self, start: int, end: int) -> Tensor:
+        """Return log-probabilities, ``[n, C]``."""
+        raise NotImplementedError
 
-    def stop(self) -> None:
-        """Free nothing."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: nothing changes."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stay as it is."""
+    def code(self, start: int, end: int, shown: Tensor) -> Tensor:
+        """Return the same, whatever is shown."""
+        return self.predict(start, end)
 
 
 class Uniform(_Fixed):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dposv
 from torch import Tensor
 
 _LEAST_LOG_PROB = -30.0  # in a pool: keeps a learner that is certain and wrong from weighing infinitely
@@ -67,7 +68,8 @@ class Pool:
         forgotten = 2 / (self.images + 2)
         self.precision = (1 - forgotten) * self.precision + hessian
         self.precision.flat[:: len(gradient) + 1] += forgotten * _STIFFNESS
-        self.exponents = self.exponents - np.linalg.solve(self.precision, gradient)
+        _, step, _ = dposv(self.precision, gradient)
+        self.exponents = self.exponents - step
         return pooled
 
     def keep(self, kept: list[int]) -> None:
@@ -143,20 +145,34 @@ class Mixture:
 
     def _advance(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the logarithms of the weights before each image, ``[n, J]``, after all of which they go on."""
-        moments = np.empty(losses.T.shape)
-        log_prior, log_weights = self.log_prior.numpy(), self.log_weights.numpy()
-        with np.errstate(invalid="ignore"):  # where no learner gives the image a chance, which the caller sees
-            for i, loss in enumerate(losses.T):
-                moments[i] = log_weights
-                posterior = log_weights - loss
-                posterior -= posterior.max()
-                posterior -= math.log(np.exp(posterior).sum())
-                self.images += 1
-                log_weights = self._share(posterior, log_prior) if self.switching else posterior
+        advance = self._share if self.switching else self._add_up
+        with np.errstate(invalid="ignore", divide="ignore"):  # of an image with no chance
+            moments, log_weights = advance(losses.T, self.log_weights.numpy())
         self.log_weights = torch.from_numpy(log_weights)
+        self.images += losses.shape[1]
         return moments
 
-    def _share(self, log_posterior: NDArray[np.float64], log_prior: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Move ``1/(i+1)`` of the mass back to the prior: an unlikely learner stays as unlikely as it began."""
-        rate = 1 / (self.images + 1)
-        return np.logaddexp(log_posterior + math.log1p(-rate), log_prior + math.log(rate))
+    def _add_up(
+        self, losses: NDArray[np.float64], log_weights: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the moments by Bayes' rule alone."""
+        moments = log_weights - np.vstack([np.zeros(len(log_weights)), losses.cumsum(0)])
+        moments -= moments.max(1, keepdims=True)
+        moments -= np.log(np.exp(moments).sum(1, keepdims=True))
+        return moments[:-1], moments[-1]
+
+    def _share(
+        self, losses: NDArray[np.float64], log_weights: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the moments where ``1/(i+1)`` of the mass goes back to the prior after the i-th image.
+
+        An unlikely learner stays as unlikely as it began, and no weight becomes too small for a number.
+        """
+        prior, weights = np.exp(self.log_prior.numpy()), np.exp(log_weights)
+        moments, likelihoods = np.empty_like(losses), np.exp(losses.min(1, keepdims=True) - losses)
+        for i, likelihood in enumerate(likelihoods):
+            moments[i] = weights
+            posterior = weights * likelihood
+            rate = 1 / (self.images + i + 2)
+            weights = posterior * ((1 - rate) / posterior.sum()) + rate * prior
+        return np.log(moments), np.log(weights)

@@ -23,7 +23,7 @@ from hf_infodist.protocol import CodingProtocol
 from hf_infodist.result import ModelRecord
 from hf_infodist.training import lesson_key
 
-_LOADED = 4  # models a worker keeps in memory
+_LOADED = 2**30  # bytes of weights that a worker keeps in memory
 _LOG = logging.getLogger(__name__)
 
 
@@ -274,8 +274,15 @@ class Worker:
         return self._known[key]
 
     def _load(self, model: int) -> Classifier:
-        if model not in self._models:
-            while len(self._models) >= _LOADED:
-                del self._models[next(iter(self._models))]
-            self._models[model] = load_classifier(self.plan.entries[model].model)
-        return self._models[model]
+        """Return a model; those used last stay in memory."""
+        if model in self._models:
+            self._models[model] = self._models.pop(model)
+            return self._models[model]
+        self._models[model] = classifier = load_classifier(self.plan.entries[model].model)
+        while len(self._models) > 1 and sum(map(_weight_bytes, self._models.values())) > _LOADED:
+            del self._models[next(iter(self._models))]
+        return classifier
+
+
+def _weight_bytes(classifier: Classifier) -> int:
+    return sum(weights.nbytes for weights in classifier.network.state_dict().values())

@@ -3,10 +3,10 @@
 import math
 import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from hf_infodist.codelength import Codelength
+from hf_infodist.environment import installed
 from hf_infodist.protocol import CodingProtocol
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _or_none(value: float) -> float | None:
 
 def package_versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | {name: installed(name) for name in _PACKAGES}
 
 
 def _direction(codelength: Codelength) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import nn
 from hf_infodist.checkpoints import Checkpoints
 from hf_infodist.codelength import Codelength
 from hf_infodist.coding import AnyLearner, Elsewhere, Targets, draw_labels, prequential
+from hf_infodist.environment import installed
 from hf_infodist.errors import ResourceError, UnfitError, UsageError
 from hf_infodist.heads import match_labels, named
 from hf_infodist.images import Images
@@ -164,7 +164,7 @@ def run_key(codelength: str, order: int) -> str:
         codelength: From `codelength_key`.
         order: Which of its orders.
     """
-    return _hash([codelength, order, version("hf-infodist"), version("torch")])
+    return _hash([codelength, order, installed("hf-infodist"), installed("torch")])
 
 
 def _hash(fields: Any) -> str:

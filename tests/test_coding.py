@@ -35,7 +35,9 @@ class Laplace:
 
 
 class Recorder(Uniform):
-    """A uniform learner that records what it is asked and shown."""
+    """A uniform learner that records what it is asked and shown, and learns by blocks."""
+
+    one_by_one = False
 
     def __init__(self, num_classes):
         super().__init__(num_classes)
@@ -161,7 +163,7 @@ def test_a_prediction_that_is_not_finite_is_an_error():
         def predict(self, start, end):
             return super().predict(start, end) * math.nan
 
-    with pytest.raises(FloatingPointError, match="images 0 to 32"):
+    with pytest.raises(FloatingPointError, match="image 0 is not finite"):
         code([Broken(7)], random_logits(), protocol().blocks(200))
 
 
@@ -177,6 +179,7 @@ class Costly(Static):
     """A learner that would cost gradients."""
 
     costs_gradients = True
+    one_by_one = False
 
     def __init__(self, logits, name):
         super().__init__(logits)

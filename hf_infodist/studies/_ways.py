@@ -6,11 +6,14 @@ from typing import Any, Literal, Protocol
 
 from accelerate import Accelerator
 
+from hf_infodist.codelength import Codelength
 from hf_infodist.distance import Pair
 from hf_infodist.errors import UnfitError
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 from hf_infodist.studies._pairs import Setting
 from hf_infodist.studies._preqtorch import encode
+from hf_infodist.studies._version_one import PROTOCOL as VERSION_ONE
+from hf_infodist.studies._version_one import version_one
 from hf_infodist.studies.search import BUDGET, search
 from hf_infodist.training import train_codelength
 
@@ -59,8 +62,18 @@ class ByProtocol:
         except UnfitError:
             planned = self.protocol.gradient_images(len(pair.images))
             return Outcome(None, planned, planned, {})
-        learners = [vars(learner) | {"nats": _finite(learner.nats)} for learner in code.learners]
-        return Outcome(code.nats, code.gradient_images, code.gradient_images, {"learners": learners})
+        return _outcome(code)
+
+
+@dataclass(frozen=True)
+class ByVersionOne:
+    """By the default of version 1."""
+
+    protocol: CodingProtocol
+
+    def code(self, pair: Pair, accelerator: Accelerator) -> Outcome:
+        """Code B given A."""
+        return _outcome(version_one(pair, self.protocol, accelerator))
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,7 @@ def ways(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dict[
     alone = [spec for spec in preset.learners if spec.start != "permuted"]  # that one takes its start from another
     cells |= {f"single/{spec.name}": _alone(preset, spec) for spec in alone}
     cells[f"mixture/{preset.name}"] = ByProtocol(preset)
+    cells["version-1/standard"] = ByVersionOne(replace(VERSION_ONE, seed=seed))
     for column, restart in (("retraining", True), ("continuing", False)):
         for spec in (LearnerSpec("finetuned", lr=lr, batchnorm=batchnorm) for batchnorm in batchnorms for lr in RATES):
             cells[f"{column}/{spec.name}"] = ByProtocol(replace(blockwise, learners=(spec,), restart=restart))
@@ -124,6 +138,11 @@ def ways(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dict[
 def _alone(preset: CodingProtocol, spec: LearnerSpec) -> ByProtocol:
     """Take the preset with one of its learners."""
     return ByProtocol(replace(preset, name=f"{spec.name} alone", learners=(spec,), reduction=None, pooling=False))
+
+
+def _outcome(code: Codelength) -> Outcome:
+    learners = [vars(learner) | {"nats": _finite(learner.nats)} for learner in code.learners]
+    return Outcome(code.nats, code.gradient_images, code.gradient_images, {"learners": learners})
 
 
 def _finite(nats: float) -> float | None:

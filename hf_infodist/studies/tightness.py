@@ -1,4 +1,4 @@
-"""What the mixture costs against its learners alone, a search, block-wise retraining, and preqtorch.
+"""What the mixture costs against its learners alone, a search, retraining, preqtorch, and version 1.
 
 `infodist study tightness --work FOLDER [--pairs NAME …] [--columns NAME …] [--output tightness.json]`
 
@@ -31,7 +31,17 @@ from hf_infodist.studies._pairs import PAIRS, Setting, default_data, load_pair
 from hf_infodist.studies._ways import Outcome, Way, ways
 from hf_infodist.training import make_accelerator
 
-COLUMNS = ("static", "single", "search", "retraining", "continuing", "preqtorch-blocks", "preqtorch-replay", "mixture")
+COLUMNS = (
+    "static",
+    "single",
+    "search",
+    "retraining",
+    "continuing",
+    "preqtorch-blocks",
+    "preqtorch-replay",
+    "version-1",
+    "mixture",
+)
 _NEEDS = {"search": "optuna", "preqtorch-blocks": "preqtorch", "preqtorch-replay": "preqtorch"}
 
 
