@@ -71,3 +71,31 @@ def rescaled(net, factor):
         layer.weight.mul_(factor), layer.bias.mul_(factor)
         follower.weight.div_(factor)
     return twin
+
+
+def _blocks(resnet):
+    return [module for module in resnet.modules() if hasattr(module, "bn1") and hasattr(module, "conv2")]
+
+
+@torch.no_grad()
+def permuted_blocks(resnet, seed=0):
+    """Return a copy whose units within residual blocks come in another order."""
+    twin, generator = copy.deepcopy(resnet), torch.Generator().manual_seed(seed)
+    for block in _blocks(twin):
+        order = torch.randperm(len(block.conv1.weight), generator=generator)
+        block.conv1.weight.copy_(block.conv1.weight[order])
+        block.conv2.weight.copy_(block.conv2.weight[:, order])
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            values = getattr(block.bn1, name)
+            values.copy_(values[order])
+    return twin
+
+
+@torch.no_grad()
+def rescaled_blocks(resnet, factor):
+    """Return a copy with the first half of each residual block times ``factor`` and the second divided by it."""
+    twin = copy.deepcopy(resnet)
+    for block in _blocks(twin):
+        block.bn1.weight.mul_(factor), block.bn1.bias.mul_(factor)
+        block.conv2.weight.div_(factor)
+    return twin
