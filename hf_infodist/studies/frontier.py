@@ -27,7 +27,6 @@ from hf_infodist.training import make_accelerator, train_codelength
 
 CODERS = ("standard", "thorough", "single", "blockwise", "paper", "preqtorch-blocks")
 _PAIRS = ("other-half", "from-random")
-_LARGEST_BASELINE = 2000  # images, up to which coders that only fine-tune are run: they are beaten long before
 _PREQTORCH_RATE = 3e-3  # of the five rates of `tightness`, the best on both pairs
 
 
@@ -72,8 +71,7 @@ def points(ks: Sequence[int], coders: Sequence[str], work: Path, data: Path) -> 
     known = {(point.pair, point.coder, point.k) for point in found}
     for setting in (setting for setting in PAIRS if setting.name in _PAIRS):
         for k in ks:
-            wanted = [coder for coder in coders if coder in CODERS[:2] or k <= _LARGEST_BASELINE]
-            missing = [coder for coder in wanted if (setting.name, coder, k) not in known]
+            missing = [coder for coder in coders if (setting.name, coder, k) not in known]
             pair = load_pair(replace(setting, k=k), data, seed=0, accelerator=accelerator) if missing else None
             for coder in missing:
                 assert pair is not None
