@@ -4,39 +4,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_infodist.codelength import Codelength
-    from hf_infodist.distance import Execution, codelength, complexity, information_distance, information_transfer
-    from hf_infodist.ensemble import choose_ensemble
+    from hf_infodist.analysis.ensemble import choose_ensemble
+    from hf_infodist.analysis.geometry import Geometry, isomap
+    from hf_infodist.analysis.lineage import Lineage
+    from hf_infodist.distances.distance import codelength, complexity, information_distance, information_transfer
+    from hf_infodist.distances.pairwise import pairwise_distances
     from hf_infodist.errors import InfodistError
-    from hf_infodist.geometry import Geometry, isomap
-    from hf_infodist.images import Images, load_images
-    from hf_infodist.lineage import Lineage
-    from hf_infodist.models import Classifier, load_classifier
-    from hf_infodist.pairwise import PairwiseMatrix, pairwise_distances
+    from hf_infodist.images.request import Sample
+    from hf_infodist.images.sample import Images, load_images
+    from hf_infodist.models.classifier import Classifier
+    from hf_infodist.models.load import load_classifier
+    from hf_infodist.pair import Execution
     from hf_infodist.protocol import PROTOCOLS, CodingProtocol
-    from hf_infodist.result import InformationDistance
+    from hf_infodist.results.codelength import Codelength
+    from hf_infodist.results.distance import InformationDistance
+    from hf_infodist.results.matrix import PairwiseMatrix
 
 _HOMES = {
     "PROTOCOLS": "protocol",
-    "Classifier": "models",
-    "Codelength": "codelength",
+    "Classifier": "models.classifier",
+    "Codelength": "results.codelength",
     "CodingProtocol": "protocol",
-    "Execution": "distance",
-    "Geometry": "geometry",
-    "Images": "images",
+    "Execution": "pair",
+    "Geometry": "analysis.geometry",
+    "Images": "images.sample",
     "InfodistError": "errors",
-    "InformationDistance": "result",
-    "Lineage": "lineage",
-    "PairwiseMatrix": "pairwise",
-    "choose_ensemble": "ensemble",
-    "codelength": "distance",
-    "complexity": "distance",
-    "information_distance": "distance",
-    "information_transfer": "distance",
-    "isomap": "geometry",
-    "load_classifier": "models",
-    "load_images": "images",
-    "pairwise_distances": "pairwise",
+    "InformationDistance": "results.distance",
+    "Lineage": "analysis.lineage",
+    "PairwiseMatrix": "results.matrix",
+    "Sample": "images.request",
+    "choose_ensemble": "analysis.ensemble",
+    "codelength": "distances.distance",
+    "complexity": "distances.distance",
+    "information_distance": "distances.distance",
+    "information_transfer": "distances.distance",
+    "isomap": "analysis.geometry",
+    "load_classifier": "models.load",
+    "load_images": "images.sample",
+    "pairwise_distances": "distances.pairwise",
 }
 
 __all__ = [
@@ -51,6 +56,7 @@ __all__ = [
     "InformationDistance",
     "Lineage",
     "PairwiseMatrix",
+    "Sample",
     "choose_ensemble",
     "codelength",
     "complexity",
@@ -65,6 +71,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: ``infodist --help`` needs no torch."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hf-infodist")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, which are not there before they are used."""
+    return [*__all__, "__version__"]

@@ -2,15 +2,17 @@
 
 import statistics
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Unpack
 
 import datasets
 import evaluate
 
-from hf_infodist.distance import information_distance
+from hf_infodist.distances.distance import information_distance
 from hf_infodist.errors import UsageError
-from hf_infodist.images import DEFAULT_IMAGES, load_images
-from hf_infodist.models import check_name
+from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
+from hf_infodist.images.sample import load_images
+from hf_infodist.models.load import check_name
 from hf_infodist.protocol import CodingProtocol, resolve_protocol
 
 _DESCRIPTION = """
@@ -27,7 +29,7 @@ Args:
     references (list of str): As many names of models.
     images (str, datasets.Dataset or list of PIL images): The images between the models; a name is a dataset of the
         Hub, a folder, a parquet file, or `digits`.
-    k (int): How many images; all, at most 10 000, if None.
+    k (int): How many images; all, at most 2000, if None.
     seed (int): Order of the images, and every draw of the protocol; the `seed` of `evaluate.load`, or 0, if None.
     protocol (str): How students learn, instead of the configuration that the metric was loaded with.
     config (str): Configuration of the dataset.
@@ -105,10 +107,8 @@ class Infodist(evaluate.Metric):
         predictions: Any = None,
         references: Any = None,
         images: Any = DEFAULT_IMAGES,
-        k: int | None = None,
-        seed: int | None = None,
         protocol: str | CodingProtocol | None = None,
-        **source: Any,
+        **sample: Unpack[SampleOptions],
     ) -> dict[str, Any] | None:
         """Compare each prediction with its reference.
 
@@ -118,30 +118,28 @@ class Infodist(evaluate.Metric):
             UnfitError: If models and images do not fit one another.
             ResourceError: If memory runs out.
         """
-        seed = self.seed if seed is None else seed
-        settings = resolve_protocol(protocol or self.config_name, seed)
+        given: dict[str, Any] = {name: value for name, value in sample.items() if value is not None}
+        wanted = replace(images if isinstance(images, Sample) else Sample(images, seed=self.seed), **given)
+        settings = resolve_protocol(protocol or self.config_name, wanted.seed)
         if predictions is None and references is None and self.writer is None:
             raise _no_models()
-        options = {"images": images, "k": k, "seed": seed, "protocol": settings, **source}
+        options = {"sample": wanted, "protocol": settings}
         return super().compute(predictions=predictions, references=references, **options)
 
     def _compute(
         self,
         predictions: list[str],
         references: list[str],
-        images: Any,
-        k: int | None,
-        seed: int,
+        sample: Sample,
         protocol: CodingProtocol,
-        **source: Any,
     ) -> dict[str, Any]:
         if not predictions:
             raise _no_models()
         for name in (*predictions, *references):
             check_name(name)
-        sample = load_images(images, k=k, seed=seed, **source)
+        images = load_images(sample)
         pairs = zip(predictions, references, strict=True)
-        results = [information_distance(*pair, sample, protocol=protocol, seed=seed) for pair in pairs]
+        results = [information_distance(*pair, images, protocol=protocol) for pair in pairs]
         distances = [result.nats for result in results]
         return {
             "infodist": distances,

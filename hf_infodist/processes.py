@@ -15,6 +15,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from hf_infodist.errors import UsageError
+
 FIRST_ERROR = "INFODIST_FIRST_ERROR"  # names a file; the worker that creates it is the one that reports its error
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -148,3 +150,21 @@ def start_workers(processes: int, arguments: Sequence[str]) -> int:
         finally:
             del os.environ[FIRST_ERROR]
     return 0
+
+
+def make_accelerator() -> Accelerator:
+    """Return Accelerate's view of this machine: bf16 autocast on CUDA, full precision elsewhere.
+
+    Raises:
+        UsageError: If there are more processes than GPUs.
+    """
+    gpus = torch.cuda.device_count()
+    use_bf16 = gpus > 0 and torch.cuda.is_bf16_supported()
+    accelerator = Accelerator(cpu=gpus == 0, mixed_precision="bf16" if use_bf16 else "no")
+    if 0 < gpus < accelerator.num_processes:
+        raise UsageError(
+            f"{accelerator.num_processes} processes are too many",
+            f"there are {gpus} GPUs, and each process needs one of its own",
+            f"use --processes {gpus}",
+        )
+    return accelerator

@@ -1,8 +1,8 @@
 """The Space: the page of `infodist show`, with the limits of a public machine."""
 
 from hf_infodist.home import infodist_home
-from hf_infodist.show import app
-from hf_infodist.show.asked import Limits
+from hf_infodist.page import app
+from hf_infodist.page.request import Limits
 
 LIMITS = Limits(disk_bytes=20_000_000_000)
 

@@ -23,10 +23,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hf_infodist.demo.train import Recipe, accuracy, fit, save_timm, timm_transform, tiny_resnet
-from hf_infodist.studies import _data
-from hf_infodist.studies._data import FASHION_NAMES
-from hf_infodist.studies._zoo import MEAN, STD
+from hf_infodist.models.demo.train import Recipe, accuracy, fit, save_timm, timm_transform, tiny_resnet
+from hf_infodist.studies.networks import data
+from hf_infodist.studies.networks.data import FASHION_NAMES
+from hf_infodist.studies.networks.zoo import MEAN, STD
 
 logger = logging.getLogger("realdata")
 
@@ -52,8 +52,8 @@ def package_folder(module: str, package: str) -> Path:
 
 def fashion_mnist(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the images (uint8, `[N, 28, 28]`) and labels (`[N]`) of `"train"` (60 000) or `"test"` (10 000)."""
-    require(_data.FASHION, "dataset-fashion-mnist")
-    task = _data.fashion_mnist(split)
+    require(data.FASHION, "dataset-fashion-mnist")
+    task = data.fashion_mnist(split)
     return task.images, task.labels
 
 

@@ -38,8 +38,8 @@ def _wait(address: str, server: subprocess.Popen, seconds: float = 180.0) -> Non
 
 
 if __name__ == "__main__":
-    from hf_infodist.show.app import build_demo, serve
-    from hf_infodist.show.asked import Limits
+    from hf_infodist.page.app import build_demo, serve
+    from hf_infodist.page.request import Limits
 
     store, port, *settings = sys.argv[1:]
     limits: dict = {name: int(number) for name, number in (setting.split("=") for setting in settings)}

@@ -11,8 +11,9 @@ from networks import SmallNet, noise_images, permuted, rescaled, transform
 from scipy.stats import ortho_group
 
 from hf_infodist.baselines import MEASURES, BaselineResult, baselines, format_table
-from hf_infodist.distance import distance_of_pair, prepare_pair
-from hf_infodist.models import load_classifier
+from hf_infodist.distances.distance import distance_of_pair
+from hf_infodist.models.load import load_classifier
+from hf_infodist.pair import prepare_pair
 from hf_infodist.protocol import PROTOCOLS
 
 HIDDEN = 12  # features of a SmallNet

@@ -8,13 +8,14 @@ import huggingface_hub
 import pytest
 import yaml
 
-from hf_infodist import card
-from hf_infodist.card import NearestCheckpoints, check_comparisons, check_pull_request, insert_section, write_section
+from hf_infodist import cards as card
+from hf_infodist.cards import NearestCheckpoints, check_comparisons, check_pull_request, insert_section, write_section
 from hf_infodist.cli import main
-from hf_infodist.distance import Execution, information_distance
+from hf_infodist.distances.distance import information_distance
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
-from hf_infodist.model_sources import Source
-from hf_infodist.result import ModelRecord
+from hf_infodist.models.source import Source
+from hf_infodist.pair import Execution
+from hf_infodist.results.records import ModelRecord
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_the_data_hold_every_figure_and_setting(nearest, results):
     data = yaml.safe_load(nearest.to_yaml())
     assert data == json.loads(json.dumps(nearest.to_dict()))
     assert data["schema"] == "infodist.card/1" and data["model"]["id"] == "demo:cnn"
-    assert data["images"]["fingerprint"] == results[0].images["fingerprint"] and data["protocol"]["name"] == "standard"
+    assert data["images"]["fingerprint"] == results[0].images.fingerprint and data["protocol"]["name"] == "standard"
     (entry, _), trained = data["nearest"], results[1]
     assert (entry["nats"], entry["bits"]) == (trained.nats, trained.bits)
     assert (entry["this_given_it"], entry["it_given_this"]) == (trained.a_given_b.nats, trained.b_given_a.nats)
@@ -80,7 +81,7 @@ def test_the_section_tells_the_command_that_makes_it(nearest, capsys):
 def test_repositories_are_named_and_linked_at_their_commit(nearest, results):
     commit = "0123456789abcdef" * 2 + "01234567"
     b = replace(results[0].model_b, id="acme/b_1@v1", revision=commit)
-    hub = replace(results[0], model_b=b, images=results[0].images | {"id": "acme/photos", "revision": commit})
+    hub = replace(results[0], model_b=b, images=replace(results[0].images, id="acme/photos", revision=commit))
     section = NearestCheckpoints.of([hub]).to_markdown()
     assert f"[acme/b\\_1@v1](https://huggingface.co/acme/b_1/tree/{commit})" in section
     assert f"--among acme/b_1@{commit} --images acme/photos@{commit} " in section
@@ -93,7 +94,7 @@ def test_distances_that_cannot_be_compared_get_no_table(results, change):
     one, other = results
     other = {
         "model": replace(other, model_a=ModelRecord("acme/x", "timm", None, 10, "", {})),
-        "images": replace(other, images=other.images | {"fingerprint": "another"}),
+        "images": replace(other, images=replace(other.images, fingerprint="another")),
         "protocol": replace(other, protocol=replace(other.protocol, passes=7)),
     }[change]
     with pytest.raises(UnfitError, match="do not go into one table"):

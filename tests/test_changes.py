@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from hf_infodist.baselines.parameter import read_weights
-from hf_infodist.studies import _changes
-from hf_infodist.studies._resnet import Architecture
+from hf_infodist.studies.networks import changes
+from hf_infodist.studies.networks.resnet import Architecture
 
 KINDS = [Architecture(2, 4, 2), Architecture(2, 4, 1, batch_norm=False)]
 BOTH = pytest.mark.parametrize("shape", KINDS, ids=lambda shape: shape.name)
@@ -58,7 +58,7 @@ def test_other_classes_change_the_first_weights_of_the_head_alone(shape):
 @pytest.mark.parametrize("factor", [0.25, 4.0, 3.0])
 def test_scaling_changes_weights_and_no_output(shape, factor):
     network, pixels = lived_in(shape), pictures()
-    scaled = _changes.scaled(network, factor)
+    scaled = changes.scaled(network, factor)
     for before, after in zip(outputs(network, pixels), outputs(scaled, pixels), strict=True):
         torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
     block = scaled.stages[1][1]
@@ -70,7 +70,7 @@ def test_scaling_changes_weights_and_no_output(shape, factor):
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_swapping_permutes_features_and_no_logits(shape, share):
     network, pixels = lived_in(shape), pictures()
-    swapped = _changes.swapped(network, share, seed=1)
+    swapped = changes.swapped(network, share, seed=1)
     (features, logits), (moved, same) = outputs(network, pixels), outputs(swapped, pixels)
     torch.testing.assert_close(same, logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(moved.sort(1).values, features.sort(1).values, rtol=1e-4, atol=1e-5)
@@ -92,20 +92,20 @@ def test_every_unit_but_the_logits_can_be_swapped(shape):
 
 def test_noise_has_the_standard_deviation_asked_for_and_spares_batchnorm():
     network = lived_in(KINDS[0])
-    noisy = _changes.perturbed(network, 0.03, seed=2)
+    noisy = changes.perturbed(network, 0.03, seed=2)
     added = distance(noisy, network)
     assert float(added.std()) == pytest.approx(0.03, rel=0.05) and abs(float(added.mean())) < 0.002
     norms = [name for name in network.state_dict() if "norm" in name]
     assert norms and all(torch.equal(network.state_dict()[name], noisy.state_dict()[name]) for name in norms)
-    twice = _changes.perturbed(network, 0.06, seed=2)
+    twice = changes.perturbed(network, 0.06, seed=2)
     torch.testing.assert_close(distance(twice, network), 2 * added, rtol=1e-3, atol=1e-6)
 
 
 @BOTH
 def test_an_adversary_moves_features_farther_than_noise_of_the_same_size(shape):
     network, pixels = lived_in(shape), pictures(60)
-    noisy = _changes.perturbed(network, 0.02, seed=3)
-    attacked = _changes.perturbed_adversarially(network, 0.02, pixels, seed=3)
+    noisy = changes.perturbed(network, 0.02, seed=3)
+    attacked = changes.perturbed_adversarially(network, 0.02, pixels, seed=3)
     assert float(distance(attacked, network).std()) == pytest.approx(0.02, rel=1e-3)
     before = outputs(network, pictures(40, seed=9))[0]  # other pictures than it was chosen by
     by_noise, by_attack = (
@@ -118,9 +118,9 @@ def test_an_adversary_moves_features_farther_than_noise_of_the_same_size(shape):
 def test_interpolation_begins_at_one_network_and_ends_at_the_other(shape):
     a, b = lived_in(shape, 0), lived_in(shape, 1)
     for share, end in ((0.0, a), (1.0, b)):
-        state = _changes.interpolated(a, b, share).state_dict()
+        state = changes.interpolated(a, b, share).state_dict()
         assert all(torch.equal(state[name], tensor) for name, tensor in end.state_dict().items())
-    middle = _changes.interpolated(a, b, 0.25).state_dict()
+    middle = changes.interpolated(a, b, 0.25).state_dict()
     for name, tensor in middle.items():
         if tensor.is_floating_point():
             np.testing.assert_allclose(tensor, 0.75 * a.state_dict()[name] + 0.25 * b.state_dict()[name], atol=1e-6)

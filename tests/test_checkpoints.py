@@ -14,10 +14,11 @@ import pytest
 import torch
 from networks import SmallNet, noise_images, transform
 
-from hf_infodist import checkpoints
-from hf_infodist.distance import Execution, information_distance
+from hf_infodist.coding import checkpoints
+from hf_infodist.distances.distance import information_distance
 from hf_infodist.errors import UnfitError
-from hf_infodist.models import load_classifier
+from hf_infodist.models.load import load_classifier
+from hf_infodist.pair import Execution
 
 
 class Cut(Exception):

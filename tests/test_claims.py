@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from hf_infodist import claims
-from hf_infodist.claims import Claim
+from hf_infodist.results import claims
+from hf_infodist.results.claims import Claim
 
 
 @pytest.fixture
@@ -45,7 +45,10 @@ def test_of_many_that_want_it_at_once_one_gets_it(path):
     got[0].release()
 
 
-TAKE = "import sys, pathlib\nfrom hf_infodist.claims import Claim\nassert Claim(pathlib.Path(sys.argv[1])).take()\n"
+TAKE = (
+    "import sys, pathlib\nfrom hf_infodist.results.claims import Claim\n"
+    "assert Claim(pathlib.Path(sys.argv[1])).take()\n"
+)
 
 
 def taken_by_a_process_that_is_gone(path):

@@ -18,7 +18,7 @@ import hf_infodist.outputs
 from hf_infodist.cli import main
 from hf_infodist.protocol import PROTOCOLS
 
-DEMO = Path(hf_infodist.__file__).parent / "demo"
+DEMO = Path(hf_infodist.__file__).parent / "models" / "demo"
 
 
 def run(capsys, *words):
@@ -244,8 +244,10 @@ def test_baselines_are_a_table_and_the_same_in_json(capsys, tmp_path):
 
 def test_compare_adds_baselines_without_running_the_models_again(capsys, monkeypatch):
     words = ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 64, "-p", "standard", "--baselines"]
-    runs, run_model = [], hf_infodist.outputs._write_outputs
-    monkeypatch.setattr("hf_infodist.outputs._write_outputs", lambda *a, **kw: runs.append(a) or run_model(*a, **kw))
+    runs, run_model = [], hf_infodist.outputs.forward._write_outputs
+    monkeypatch.setattr(
+        "hf_infodist.outputs.forward._write_outputs", lambda *a, **kw: runs.append(a) or run_model(*a, **kw)
+    )
     code, out, _ = run(capsys, *words, "--json")
     result = json.loads(out)
     values = {(row["space"], row["name"]): row["value"] for row in result["baselines"]}

@@ -7,11 +7,13 @@ import pytest
 import torch
 from scipy.special import gammaln, rel_entr
 
-from hf_infodist.codelength import Codelength, LearnerRecord, mean_over_orders
-from hf_infodist.coding import PricedTargets, Targets, draw_labels, prequential
-from hf_infodist.learners import Static, Uniform
-from hf_infodist.mixture import Mixture, kl_nats
+from hf_infodist.coding.learners import Static, Uniform
+from hf_infodist.coding.loop import prequential
+from hf_infodist.coding.mixture import Mixture
+from hf_infodist.coding.nats import kl_nats
+from hf_infodist.coding.targets import PricedTargets, Targets, draw_labels
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
+from hf_infodist.results.codelength import Codelength, LearnerRecord, mean_over_orders
 
 
 class Laplace:
@@ -58,8 +60,9 @@ class Recorder(Uniform):
 
 
 def code(learners, logits, blocks, labels=None, price="kl", **options):
-    mixture = Mixture([1.0] * len(learners))
-    return prequential(learners, Targets(logits, labels), blocks, mixture=mixture, price=price, **options)
+    mixture, targets = Mixture([1.0] * len(learners)), "labels" if price == "labels" else "soft"
+    rules = protocol(price=price, targets=targets)
+    return prequential(learners, Targets(logits, labels), blocks, rules, mixture=mixture, **options)
 
 
 def protocol(**fields):
@@ -198,7 +201,8 @@ def test_the_worse_half_stops_for_good_and_learners_that_cost_nothing_stay():
     noise = np.random.default_rng(9).normal(0, 1, teacher.shape)
     learners = [Costly(teacher + scale * noise, str(scale)) for scale in (2.0, 0.1, 3.0, 0.2)] + [Uniform(7)]
     mixture = Mixture([1.0] * 5, True)
-    result = prequential(learners, Targets(teacher), protocol().blocks(400), mixture=mixture, reduction=2, trial=64)
+    rules = protocol(reduction=2, trial=64)
+    result = prequential(learners, Targets(teacher), rules.blocks(400), rules, mixture=mixture)
     assert [learner.images for learner in result.learners] == [64, 400, 64, 128, 400]
     assert [learner.learnt for learner in learners[:4]] == [32, 384, 32, 96]
     assert [learner.stopped for learner in learners[:4]] == [True, False, True, True]
@@ -214,9 +218,8 @@ def test_halving_looks_only_at_priced_images():
     late[64:] += 5 * np.random.default_rng(1).normal(0, 1, late[64:].shape)  # breaks just after the first trial
     other = teacher + 0.1 * np.random.default_rng(2).normal(0, 1, late.shape)
     learners = [Costly(late, "late"), Costly(other, "other")]
-    result = prequential(
-        learners, Targets(teacher), protocol().blocks(400), mixture=Mixture([1, 1]), reduction=2, trial=64
-    )
+    rules = protocol(reduction=2, trial=64)
+    result = prequential(learners, Targets(teacher), rules.blocks(400), rules, mixture=Mixture([1, 1]))
     assert [learner.images for learner in result.learners] == [400, 64]  # too late to regret
 
 

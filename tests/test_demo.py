@@ -5,8 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_infodist import demo
-from hf_infodist.demo.train import NAMES, Recipe, accuracy, digit_images, main, split, timm_transform, train_cnn
+from hf_infodist.models import demo
+from hf_infodist.models.demo.train import (
+    NAMES,
+    Recipe,
+    accuracy,
+    digit_images,
+    main,
+    split,
+    timm_transform,
+    train_cnn,
+)
 
 FOLDER = Path(demo.__file__).parent
 CNN, VIT = FOLDER / "cnn", FOLDER / "vit"

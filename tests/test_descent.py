@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from hf_infodist.lineage import find_copies
-from hf_infodist.studies import _descent, _forest, run_study
+from hf_infodist.analysis.lineage import find_copies
 from hf_infodist.studies import lineage as study
-from hf_infodist.studies._data import Task
-from hf_infodist.studies._forest import FOREST, SCALES, Birth, lesson, permute_neurons
+from hf_infodist.studies import run_study
+from hf_infodist.studies.measures import descent
+from hf_infodist.studies.networks import forest as _forest
+from hf_infodist.studies.networks.data import Task
+from hf_infodist.studies.networks.forest import FOREST, SCALES, Birth, task_of
+from hf_infodist.studies.networks.neurons import permute_neurons
 
 NAMES = [birth.name for birth in FOREST]
 
 
 def truth():
     """Steps along the forest; down an edge is a little cheaper than up."""
-    steps = _descent.path_lengths(FOREST)
+    steps = descent.path_lengths(FOREST)
     down = np.array([[0.9 if a.parent == b.name else 1.0 for b in FOREST] for a in FOREST])
     return steps * down
 
@@ -29,7 +32,7 @@ def share(answers):
 
 
 def test_steps_along_the_forest():
-    steps = _descent.path_lengths(FOREST)
+    steps = descent.path_lengths(FOREST)
     at = {name: i for i, name in enumerate(NAMES)}
     for a, b, expected in (
         ("a", "a-half", 1),
@@ -45,17 +48,17 @@ def test_steps_along_the_forest():
 
 def test_who_knows_the_truth_has_every_score():
     values = truth()
-    assert share(_descent.parent_answers(values, FOREST)) == share(_descent.direction_answers(values, FOREST)) == 1
-    assert share(_descent.central_answers(values, FOREST)) == 1
-    assert len(_descent.parent_answers(values, FOREST)) == 8 and len(_descent.direction_answers(values, FOREST)) == 6
-    assert {name: value for name, (value, _) in _descent.triplets(values, FOREST).items()} == {
+    assert share(descent.parent_answers(values, FOREST)) == share(descent.direction_answers(values, FOREST)) == 1
+    assert share(descent.central_answers(values, FOREST)) == 1
+    assert len(descent.parent_answers(values, FOREST)) == 8 and len(descent.direction_answers(values, FOREST)) == 6
+    assert {name: value for name, (value, _) in descent.triplets(values, FOREST).items()} == {
         "same tree": 1.0,
         "one step": 1.0,
     }
-    assert _descent.tree_correlation(values, FOREST) > 0.7  # no ultrametric has exactly these steps
+    assert descent.tree_correlation(values, FOREST) > 0.7  # no ultrametric has exactly these steps
     copies = find_copies(np.maximum(values, values.T), 0)
-    for rule in (_descent.nearest_central, _descent.arborescence):
-        assert share(_descent.rule_answers(rule(values, copies, 0.8), copies, FOREST)) == 1
+    for rule in (descent.nearest_central, descent.arborescence):
+        assert share(descent.rule_answers(rule(values, copies, 0.8), copies, FOREST)) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -76,37 +79,37 @@ def test_no_forest_is_cheaper_than_the_arborescence(seed):
 
     choices = itertools.product(*([None, *(j for j in range(n) if j != i)] for i in range(n)))
     forests = [parents for parents in choices if all(reaches_a_root(parents, i) for i in range(n))]
-    found = _descent.arborescence(nats, [(i,) for i in range(n)], part)
+    found = descent.arborescence(nats, [(i,) for i in range(n)], part)
     assert tuple(found) in forests and cost(found) == pytest.approx(min(map(cost, forests)))
 
 
 def test_who_says_the_opposite_has_none():
     values = truth().max() + 1 - truth()
     np.fill_diagonal(values, 0)
-    assert share(_descent.parent_answers(values, FOREST)) == share(_descent.direction_answers(values, FOREST)) == 0
-    assert max(value for value, _ in _descent.triplets(values, FOREST).values()) < 0.1
-    assert _descent.tree_correlation(values, FOREST) < 0
+    assert share(descent.parent_answers(values, FOREST)) == share(descent.direction_answers(values, FOREST)) == 0
+    assert max(value for value, _ in descent.triplets(values, FOREST).values()) < 0.1
+    assert descent.tree_correlation(values, FOREST) < 0
 
 
 def test_noise_has_what_chance_has():
     rng = np.random.default_rng(0)
     runs = [rng.uniform(1, 2, (10, 10)) for _ in range(100)]
-    assert 0.07 < np.mean([share(_descent.parent_answers(v, FOREST)) for v in runs]) < 0.19
-    assert 0.44 < np.mean([share(_descent.direction_answers(v, FOREST)) for v in runs]) < 0.56
-    assert 0.47 < np.mean([_descent.triplets(v, FOREST)["same tree"][0] for v in runs]) < 0.53
-    assert abs(np.mean([_descent.tree_correlation(v, FOREST) for v in runs])) < 0.06
+    assert 0.07 < np.mean([share(descent.parent_answers(v, FOREST)) for v in runs]) < 0.19
+    assert 0.44 < np.mean([share(descent.direction_answers(v, FOREST)) for v in runs]) < 0.56
+    assert 0.47 < np.mean([descent.triplets(v, FOREST)["same tree"][0] for v in runs]) < 0.53
+    assert abs(np.mean([descent.tree_correlation(v, FOREST) for v in runs])) < 0.06
 
 
 def test_what_does_not_apply_is_no_answer():
     values = np.full((10, 10), np.nan)
-    assert share(_descent.parent_answers(values, FOREST)) == 0 and not _descent.direction_answers(values, FOREST)
-    assert np.isnan(_descent.tree_correlation(values, FOREST)) and not _descent.central_answers(values, FOREST)
+    assert share(descent.parent_answers(values, FOREST)) == 0 and not descent.direction_answers(values, FOREST)
+    assert np.isnan(descent.tree_correlation(values, FOREST)) and not descent.central_answers(values, FOREST)
 
 
 def test_the_parent_of_an_original_is_not_its_copy():
     values = truth()
     copy, original = NAMES.index("b-noisy-neurons"), NAMES.index("b-noisy")
-    answers = dict(zip([b.name for b in FOREST if b.parent], _descent.parent_answers(values, FOREST), strict=True))
+    answers = dict(zip([b.name for b in FOREST if b.parent], descent.parent_answers(values, FOREST), strict=True))
     assert values[original, copy] == 0 and answers["b-noisy"].right and answers["b-noisy-neurons"].right
 
 
@@ -115,14 +118,14 @@ def pictures(count=400):
     return Task("t", rng.integers(0, 256, (count, 28, 28), dtype=np.uint8), rng.integers(0, 4, count), tuple("abcd"))
 
 
-def test_lessons_are_what_they_are_called():
+def test_tasks_are_what_they_are_called():
     task = pictures()
-    half, noisy, asked = (lesson(how, task, 1) for how in ("half", "noisy", "relabelled"))
+    half, noisy, asked = (task_of(how, task, 1) for how in ("half", "noisy", "relabelled"))
     assert len(half.labels) == 200 and (half.images[0] == task.images).all((1, 2)).any()
     assert 0.15 < (noisy.labels != task.labels).mean() < 0.3  # a quarter of three in ten stays by chance
     assert asked.classes == ("a or b", "c or d") and (asked.labels == task.labels // 2).all()
-    assert lesson("root", task, 1) is task
-    assert not np.array_equal(lesson("half", task, 2).images, half.images)
+    assert task_of("root", task, 1) is task
+    assert not np.array_equal(task_of("half", task, 2).images, half.images)
 
 
 @pytest.mark.parametrize("name", SCALES)

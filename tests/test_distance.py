@@ -10,8 +10,9 @@ import pytest
 import torch
 from networks import SmallNet, noise_images, permuted, permuted_blocks, rescaled, rescaled_blocks, transform
 
-from hf_infodist.distance import Execution, codelength, complexity, information_distance, information_transfer
-from hf_infodist.models import load_classifier
+from hf_infodist.distances.distance import codelength, complexity, information_distance, information_transfer
+from hf_infodist.models.load import load_classifier
+from hf_infodist.pair import Execution
 from hf_infodist.protocol import PROTOCOLS
 
 SOFT = [name for name, protocol in PROTOCOLS.items() if protocol.targets == "soft"]

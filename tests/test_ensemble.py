@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from hf_infodist import ensemble
-from hf_infodist.averaging import Estimate, class_probabilities, hits_and_losses, measure_gain
+from hf_infodist.analysis import ensemble
+from hf_infodist.analysis.averaging import Interval, class_probabilities, hits_and_losses, measure_gain
+from hf_infodist.analysis.ensemble import choose_ensemble, pick_different
 from hf_infodist.cli import main
-from hf_infodist.ensemble import choose_ensemble, pick_different
 from hf_infodist.errors import UnfitError, UsageError
-from hf_infodist.images import load_images
-from hf_infodist.models import load_classifier
+from hf_infodist.images.sample import load_images
+from hf_infodist.models.load import load_classifier
 
 
 def distances(n, seed=0):
@@ -89,7 +89,7 @@ def test_averaging_never_raises_the_mean_log_loss():
     told = np.random.default_rng(1).dirichlet(np.ones(3), (4, 60))
     labels = np.random.default_rng(2).integers(0, 3, 60)
     assert measure_gain(told, labels).log_loss_below_mean.value > 0
-    assert math.isnan(Estimate.of(np.array([1.0])).stderr)
+    assert math.isnan(Interval.of(np.array([1.0])).stderr)
 
 
 def test_classes_are_found_by_name_and_models_without_them_are_refused(tmp_path):

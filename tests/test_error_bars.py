@@ -7,10 +7,10 @@ import pytest
 from networks import SmallNet, noise_images, transform
 
 from hf_infodist.cli import main
-from hf_infodist.codelength import Codelength
-from hf_infodist.distance import prepare_pair
-from hf_infodist.models import load_classifier
+from hf_infodist.models.load import load_classifier
+from hf_infodist.pair import prepare_pair
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
+from hf_infodist.results.codelength import Codelength
 from hf_infodist.studies.error_bars import difference, over_draws, over_orders, spread
 
 FREE = CodingProtocol(

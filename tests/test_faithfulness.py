@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from hf_infodist.errors import NotFoundError
-from hf_infodist.studies import _changed_by, _data, _setting, faithfulness, invariance, run_study
-from hf_infodist.studies._compare import MEASURES, SIMILARITIES
-from hf_infodist.studies._resnet import Architecture
+from hf_infodist.studies import faithfulness, invariance, run_study
+from hf_infodist.studies.measures import changed_by
+from hf_infodist.studies.measures.compare import MEASURES, SIMILARITIES
+from hf_infodist.studies.networks import data
+from hf_infodist.studies.networks import setting as _setting
+from hf_infodist.studies.networks.resnet import Architecture
 
 CKA = "representation/linear CKA"
 
@@ -27,11 +30,11 @@ def seed_of_invariance(**values):
 
 def test_the_relative_change_is_that_of_the_papers_table():
     run = seed_of_invariance(d_p=[40.0, 200.0, 150.0, 220.0, 300.0], **{CKA: [0.5, -0.5, -0.25, -1.0, None]})
-    assert _changed_by.relative_changes(run, "d_p") == {"scaling": pytest.approx(0.175), "architecture": 0.5}
-    assert _changed_by.relative_changes(run, CKA) == {"scaling": 0.75}
-    assert _changed_by.relative_changes(run, "output/disagreement") == {"scaling": 0.0, "architecture": 0.0}
-    assert _changed_by.relative_changes(run, "d_p", "contrast") == {"scaling": 35 / 160, "architecture": 100 / 160}
-    assert _changed_by.relative_changes(run, CKA, "contrast") == {"scaling": 0.375}
+    assert changed_by.relative_changes(run, "d_p") == {"scaling": pytest.approx(0.175), "architecture": 0.5}
+    assert changed_by.relative_changes(run, CKA) == {"scaling": 0.75}
+    assert changed_by.relative_changes(run, "output/disagreement") == {"scaling": 0.0, "architecture": 0.0}
+    assert changed_by.relative_changes(run, "d_p", "contrast") == {"scaling": 35 / 160, "architecture": 100 / 160}
+    assert changed_by.relative_changes(run, CKA, "contrast") == {"scaling": 0.375}
 
 
 def test_the_table_has_mean_and_spread_over_seeds_and_says_where_a_measure_does_not_apply():
@@ -39,14 +42,14 @@ def test_the_table_has_mean_and_spread_over_seeds_and_says_where_a_measure_does_
         seed_of_invariance(d_p=[50.0, 100.0, 90.0, 110.0, 130.0], **{CKA: [0.9, 0.5, 0.4, 0.5, None]}),
         seed_of_invariance(d_p=[50.0, 100.0, 130.0, 70.0, 110.0], **{CKA: [0.9, 0.5, 0.5, 0.5, None]}),
     ]
-    rows = _changed_by.table(runs)
+    rows = changed_by.table(runs)
     assert rows["d_p"]["scaling"] == {"mean": 0.2, "sd": pytest.approx(0.141421), "seeds": 2}
     assert rows["d_p"]["mean"]["mean"] == 0.2 and rows["d_p"]["mean"]["sd"] < 1e-9  # of .1 and .3, of .3 and .1
     assert rows["d_p"]["seeds first"]["mean"] == 0.15  # of 110 and 90, of 120
     assert rows["d_p"]["of contrast"]["mean"] == 0.4
     assert rows[CKA]["mean"]["mean"] == 0.05 and "architecture" not in rows[CKA]
     assert rows[CKA]["of contrast"]["mean"] == 0.0625
-    text = _changed_by.as_text(rows)
+    text = changed_by.as_text(rows)
     assert "n/a" in text and text.index("linear CKA") < text.index("d_p")
 
 
@@ -125,7 +128,7 @@ def test_paper_scale_is_that_of_the_paper(monkeypatch):
 
 
 def test_digits_stand_in_where_fashion_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(_data, "FASHION", tmp_path / "missing")
+    monkeypatch.setattr(data, "FASHION", tmp_path / "missing")
     parser = _setting.arguments("invariance", "")
     assert _setting.chosen(parser.parse_args(["--work", "w"])).data == "digits"
     with pytest.raises(NotFoundError, match="apt install dataset-fashion-mnist"):
@@ -137,7 +140,7 @@ def few_places(monkeypatch):
     """One coefficient of each kind: the other ones are no other code."""
     few = {"noise": (0.05,), "attack": (0.001,), "depths": (2,), "widths": (8,), "progress": 2}
     monkeypatch.setitem(_setting.SETTINGS, "small", replace(_setting.SETTINGS["small"], **few))
-    monkeypatch.setitem(_data.TASKS, "shapes-form", lambda: _data.shapes("form", 200))
+    monkeypatch.setitem(data.TASKS, "shapes-form", lambda: data.shapes("form", 200))
     monkeypatch.setattr(invariance, "FACTORS", (3.0,))
     monkeypatch.setattr(invariance, "SHARES", (1.0,))
     monkeypatch.setattr(faithfulness, "SHARES", (0.0, 0.5, 1.0))
@@ -155,7 +158,7 @@ def test_invariance_runs_from_data_to_figures(tmp_path, capsys, few_places):
     assert (tmp_path / "out" / "figure1-batchnorm.png").stat().st_size < 400_000
     for kind, scenarios in (("batchnorm", 6), ("plain", 4)):
         for run in fields["runs"][kind]:
-            moved = {name: [] for name in _changed_by.SCENARIOS}
+            moved = {name: [] for name in changed_by.SCENARIOS}
             for row in run["rows"]:
                 moved[row["scenario"]].append(row["largest_change_of_logits"])
             assert max(moved["scaling"] + moved["neuron swapping"]) < 1e-3 < min(moved["adversarial perturbation"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_infodist.studies._fit import (
+from hf_infodist.studies.networks.fit import (
     Examples,
     Goal,
     Training,

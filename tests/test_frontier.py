@@ -6,7 +6,7 @@ import pytest
 
 from hf_infodist.cli import main
 from hf_infodist.studies import frontier
-from hf_infodist.studies._pairs import Setting
+from hf_infodist.studies.networks.pairs import Setting
 
 PAIR = Setting("other-half", "demo:cnn", "demo:vit", "digits")
 
@@ -30,11 +30,5 @@ def test_points_are_measured_once_kept_and_drawn(tmp_path, small, monkeypatch, c
     assert all(p["nats"] > 0 and p["last_nats"] > 0 and p["seconds"] > 0 for p in first)
     assert (tmp_path / "out" / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert "other-half, k=60, paper" in capsys.readouterr().out
-    monkeypatch.setattr(frontier, "measure", lambda *_: pytest.fail("it was measured before"))
+    monkeypatch.setattr(frontier, "measure_point", lambda *_: pytest.fail("it was measured before"))
     assert run(tmp_path, *words) == first
-
-
-def test_coders_that_only_fine_tune_are_not_run_on_many_images(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(frontier, "_LARGEST_BASELINE", 40)
-    points = run(tmp_path, "-k", "40", "60", "--protocols", "standard", "single")
-    assert {(p["coder"], p["k"]) for p in points} == {("standard", 40), ("single", 40), ("standard", 60)}

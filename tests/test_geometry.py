@@ -9,8 +9,7 @@ import pytest
 from scipy.cluster.hierarchy import cophenet
 from scipy.spatial.distance import pdist, squareform
 
-from hf_infodist.errors import UnfitError, UsageError
-from hf_infodist.geometry import (
+from hf_infodist.analysis.geometry import (
     Geometry,
     dendrogram,
     isomap,
@@ -19,6 +18,7 @@ from hf_infodist.geometry import (
     triplet_accuracy,
     trustworthiness,
 )
+from hf_infodist.errors import UnfitError, UsageError
 
 
 def points(n=12, dimensions=2, seed=0):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from hf_infodist.errors import UnfitError
-from hf_infodist.heads import find_heads, logits_and_features, match_labels, replace_heads
-from hf_infodist.models import Network
+from hf_infodist.models.classifier import Network
+from hf_infodist.models.heads import find_heads, logits_and_features, match_labels, replace_heads
 
 CLASSES, NEW_CLASSES = 11, 7
 
@@ -375,6 +375,6 @@ def test_any_part_of_imagenet_is_found_in_the_whole():
 def test_the_examples_of_the_docstring_hold():
     import doctest
 
-    from hf_infodist import heads
+    from hf_infodist.models import heads
 
     assert doctest.testmod(heads).failed == 0

@@ -11,9 +11,10 @@ import pytest
 import yaml
 from hub import GUEST, OWNER, serve
 
-from hf_infodist.distance import Execution, information_distance
-from hf_infodist.images import load_images
-from hf_infodist.model_sources import DEMO
+from hf_infodist.distances.distance import information_distance
+from hf_infodist.images.sample import load_images
+from hf_infodist.models.names import DEMO
+from hf_infodist.pair import Execution
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +130,7 @@ def metric(environment, revision=""):
 
 def test_names_of_a_hub_give_the_nats_of_local_folders(compared, local):
     assert nats(compared) == pytest.approx(nats(local.to_dict()), rel=1e-6)
-    assert compared["images"]["fingerprint"] == local.images["fingerprint"]
+    assert compared["images"]["fingerprint"] == local.images.fingerprint
 
 
 def test_revisions_become_commits_in_the_result(compared, hub):
@@ -182,16 +183,16 @@ print(evaluate.EvaluationSuite.load("acme/to_the_demos").run("acme/a"))
 
 def test_a_stream_of_a_hub_gives_the_same_images(reader, local):
     code = """
-from hf_infodist.images import load_images
+from hf_infodist import load_images
 print(load_images("acme/photos", k=64, streaming=True).fingerprint)
 """
-    assert python(reader, code).strip() == local.images["fingerprint"]
+    assert python(reader, code).strip() == local.images.fingerprint
 
 
 def test_a_page_finds_classifiers_of_a_hub_as_somebody_types(reader, hub, tmp_path):
     code = """
 import asyncio, json
-from hf_infodist.show.search import Search
+from hf_infodist.page.search import Search
 search = Search(lambda: ["acme/known-here"])
 print(json.dumps([asyncio.run(search.find(text)) for text in ("ACME/", "acme/a", "of nobody", "a")]))
 """
@@ -209,8 +210,7 @@ print(json.dumps([asyncio.run(search.find(text)) for text in ("ACME/", "acme/a",
 ASK = """
 import json, sys
 from hf_infodist.errors import NotFoundError
-from hf_infodist.images import load_images
-from hf_infodist.models import load_classifier
+from hf_infodist import load_classifier, load_images
 
 def ask(load, name):
     try:
@@ -284,7 +284,7 @@ def test_a_card_says_what_a_model_was_made_from_online_and_from_the_cache(hub, t
     )
     python(hub.environment(tmp_path / "owner", OWNER), publish, DEMO / "cnn")
     ask = (
-        "from hf_infodist.declared import read_declared\n"
+        "from hf_infodist.models.declared import read_declared\n"
         "said = read_declared(['acme/a', 'acme/child', 'acme/b@v1', 'acme/gated'])\n"
         "print(*said, said['acme/child'], *said['acme/child'].among, sep=', ')"
     )
@@ -357,7 +357,7 @@ def test_results_go_to_a_dataset_repository_and_come_back_to_the_bit(hub, tmp_pa
 
 CHANGE = """
 from dataclasses import replace
-from hf_infodist.store import Store
+from hf_infodist.results.store import Store
 record = next(Store().records())
 (Store().folder / f"{record.key}.json").unlink()
 code = record.codelength

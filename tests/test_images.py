@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import fields
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 from hub import serve
 from PIL import Image
 
-from hf_infodist import image_sources
-from hf_infodist import images as module
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
-from hf_infodist.images import DEFAULT_IMAGES, DEFAULT_K, check_sample, load_images, to_rgb
+from hf_infodist.images import sample as module
+from hf_infodist.images import sources as image_sources
+from hf_infodist.images.request import DEFAULT_IMAGES, DEFAULT_K, Sample, SampleOptions, check_sample
+from hf_infodist.images.sample import load_images, to_rgb
 
 N = 12
 
@@ -151,9 +153,18 @@ def test_labels_follow_the_order(table, sources):
     assert load_images(sources["raw"]).labels is None
 
 
+def test_a_sample_is_asked_for_by_keywords_or_by_a_record(table):
+    assert SampleOptions.__annotations__.keys() == {field.name for field in fields(Sample)} - {"images"}
+    asked = Sample(table, k=5, seed=2)
+    assert load_images(asked).fingerprint == load_images(table, k=5, seed=2).fingerprint
+    assert load_images(asked, k=3).fingerprint == load_images(table, k=3, seed=2).fingerprint
+    with pytest.raises(UsageError, match="k = 0"):
+        Sample(table, k=0)
+
+
 def test_the_record_of_a_sample_is_json(table):
-    record = load_images(table, k=3, seed=5).to_dict()
-    assert list(record) == ["id", "revision", "config", "split", "column", "k", "seed", "fingerprint"]
+    record = vars(load_images(table, k=3, seed=5).record)
+    assert list(record) == ["id", "config", "split", "column", "k", "seed", "fingerprint", "revision"]
     assert (record["k"], record["seed"], len(record["fingerprint"])) == (3, 5, 32)
     json.dumps(record)
 
@@ -236,7 +247,7 @@ def test_the_fingerprint_is_the_hash_of_the_files_hashes(table, files):
 
 
 def test_another_process_finds_the_same_fingerprint(sources):
-    code = "from hf_infodist.images import load_images; print(load_images({!r}, k=5, seed=1).fingerprint)"
+    code = "from hf_infodist.images.sample import load_images; print(load_images({!r}, k=5, seed=1).fingerprint)"
     assert run(code.format(str(sources["parquet"]))) == load_images(sources["folder"], k=5, seed=1).fingerprint
 
 
@@ -588,10 +599,10 @@ def test_a_known_size_or_column_is_checked_before_any_download(monkeypatch):
 ASK = """
 import json
 from hf_infodist.errors import InfodistError
-from hf_infodist.images import load_images
+from hf_infodist import load_images
 def ask(name, **settings):
     try:
-        return load_images(name, **settings).to_dict()
+        return vars(load_images(name, **settings).record)
     except InfodistError as error:
         return [type(error).__name__, str(error)]
 """

@@ -9,10 +9,10 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.preprocessing import StandardScaler
 
-from hf_infodist import kernels
-from hf_infodist.kernels import FEATURES, Distances, Factors, Kernel, Regression, flattened
-from hf_infodist.layers import Layer
-from hf_infodist.outputs import Outputs
+from hf_infodist.coding import kernels
+from hf_infodist.coding.kernels import FEATURES, Distances, Factors, Kernel, Regression, flattened
+from hf_infodist.outputs.arrays import Outputs
+from hf_infodist.outputs.layers import Layer
 
 K, WIDTH, TARGETS = 90, 6, 4
 LAYERS = (Layer("a", 3, 4), Layer("b", 5, 1), Layer("c", 2, 2), Layer("d", 7, 1), Layer("e", 1, 1))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from hf_infodist.coding import Targets
-from hf_infodist.label_learners import ClassMap, Permutation
-from hf_infodist.mixture import kl_nats
+from hf_infodist.coding.label_learners import ClassMap, Permutation
+from hf_infodist.coding.nats import kl_nats
+from hf_infodist.coding.targets import Targets
 
 
 def model(k=400, classes=6, seed=0, sure=8.0, wrong=0.1):

@@ -7,8 +7,8 @@ from networks import SmallNet, noise_images, permuted, transform
 from test_heads import Probed, probed  # noqa: F401  the fixture
 from torch import nn
 
-from hf_infodist.heads import find_heads, logits_and_features
-from hf_infodist.layers import MOST_LAYERS, MOST_VALUES, Layer, choose_layers, parts_of, reading
+from hf_infodist.models.heads import find_heads, logits_and_features
+from hf_infodist.outputs.layers import MOST_LAYERS, MOST_VALUES, Layer, choose_layers, parts_of, reading
 
 PIXELS = torch.stack([transform(image) for image in noise_images(6)]).double()
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from networks import SmallNet, noise_images, transform
 
-from hf_infodist.coding import PricedTargets, Targets
-from hf_infodist.learners import FineTuned, Schedule, Start
-from hf_infodist.outputs import Pixels
+from hf_infodist.coding.finetuned import FineTuned, Schedule
+from hf_infodist.coding.learners import Start
+from hf_infodist.coding.targets import PricedTargets, Targets
+from hf_infodist.outputs.arrays import Pixels
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 
 K, CLASSES = 96, 5
@@ -95,8 +96,8 @@ def test_a_restarting_learner_forgets(pixels):
 def test_averaged_weights_lag_behind_and_predict(pixels):
     learner = fine_tuned(pixels, PROTOCOLS["single"])
     teach(learner, pixels)
-    averaged = learner.averaged.network.head.weight
+    averaged = learner.averaged.module.head.weight
     assert not torch.equal(averaged, learner.network.head.weight)
     with torch.no_grad():
-        expected = learner.averaged.network.eval()(pixels.batch(slice(64, 96), "cpu", torch.float64)).log_softmax(-1)
+        expected = learner.averaged.module.eval()(pixels.batch(slice(64, 96), "cpu", torch.float64)).log_softmax(-1)
     assert torch.allclose(learner.predict(64, 96), expected)

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hf_infodist.analysis.lineage import Lineage, find_copies, find_parents
 from hf_infodist.cli import main
-from hf_infodist.declared import read_declared
 from hf_infodist.errors import UnfitError
-from hf_infodist.lineage import Lineage, find_copies, find_parents
-from hf_infodist.model_sources import DEMO
-from hf_infodist.pairwise import PairwiseMatrix
+from hf_infodist.models.declared import read_declared
+from hf_infodist.models.names import DEMO
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.result import ModelRecord
+from hf_infodist.results.matrix import PairwiseMatrix
+from hf_infodist.results.records import ImagesRecord, ModelRecord
 
-IMAGES = {"id": "digits", "config": None, "split": None, "column": None, "k": 100, "seed": 0, "fingerprint": "f"}
+IMAGES = ImagesRecord("digits", None, None, None, 100, 0, "f")
 
 
 def matrix(nats, names=None):

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from hf_infodist.errors import NotFoundError
-from hf_infodist.models import load_classifier
-from hf_infodist.studies import _data, datasets_map, run_study, zoo_map
-from hf_infodist.studies._data import Task, shapes
+from hf_infodist.models.load import load_classifier
+from hf_infodist.studies import datasets_map, run_study, zoo_map
+from hf_infodist.studies.networks import data
+from hf_infodist.studies.networks.data import Task, shapes
 
 
 def grey(task):
@@ -71,14 +72,14 @@ def test_families_of_the_zoo():
 
 
 def test_missing_data_is_named_with_the_line_that_installs_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(_data, "FASHION", tmp_path)
+    monkeypatch.setattr(data, "FASHION", tmp_path)
     with pytest.raises(NotFoundError, match="apt install dataset-fashion-mnist"):
         run_study("zoo_map", ["--work", str(tmp_path / "work")])
     assert not (tmp_path / "work").exists()
 
 
 def test_the_mixture_has_as_many_pictures_of_each_source_and_none_that_is_trained_on():
-    tasks = {"digits": _data.digits(), "shapes-x": shapes("x", 60), "shapes-y": shapes("y", 60)}
+    tasks = {"digits": data.digits(), "shapes-x": shapes("x", 60), "shapes-y": shapes("y", 60)}
     pictures = datasets_map.mixture(tasks, 40)
     assert len(pictures) == 40
     np.testing.assert_array_equal(pictures[:20], tasks["digits"].images[:20])
@@ -88,7 +89,7 @@ def test_the_mixture_has_as_many_pictures_of_each_source_and_none_that_is_traine
 
 @pytest.mark.slow
 def test_mnist_has_as_many_pictures_of_each_digit():
-    task = _data.mnist()
+    task = data.mnist()
     assert task.images.shape == (5000, 28, 28) and np.bincount(task.labels).tolist() == [500] * 10
     means = [task.images[task.labels == digit].mean() for digit in range(10)]
     assert np.argmin(means) == 1 and np.argmax(means) == 0  # the least and the most ink
@@ -104,7 +105,7 @@ def figures(folder, study, models):
 
 @pytest.mark.slow
 def test_the_zoo_is_trained_measured_and_drawn(tmp_path, capsys):
-    if not _data.FASHION.exists():
+    if not data.FASHION.exists():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("apt install dataset-fashion-mnist")
     names = ["resnet10-all", "resnet10-all-s1", "resnet10-tops", "resnet10-rest"]
     words = [

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hf_infodist.analysis.neighbours import Neighbours
 from hf_infodist.cli import main
 from hf_infodist.errors import NotFoundError, UnfitError
-from hf_infodist.matrices import Neighbours, merge, read_matrix
-from hf_infodist.pairwise import PairwiseMatrix
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.result import ModelRecord
+from hf_infodist.results.files import merge, read_matrix
+from hf_infodist.results.matrix import PairwiseMatrix
+from hf_infodist.results.records import ImagesRecord, ModelRecord
 
 NAMES = ("demo:cnn", "demo:vit", "acme/a", "acme/b@main", "timm:resnet18.a1_in1k", "timm:resnet50.a1_in1k")
-IMAGES = {"id": "digits", "k": 64, "seed": 0, "fingerprint": "f"}
+IMAGES = ImagesRecord("digits", None, None, None, 64, 0, "f")
 
 
 def whole():
@@ -74,7 +75,7 @@ def test_a_failure_is_kept_in_its_new_place_while_nobody_has_the_number():
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("images", {"images": IMAGES | {"fingerprint": "g"}}),
+        ("images", {"images": replace(IMAGES, fingerprint="g")}),
         ("protocol", {"protocol": PROTOCOLS["thorough"]}),
         ("measure", {"measure": "output/KL", "protocol": None}),
     ],
@@ -85,7 +86,7 @@ def test_matrices_of_another_kind_are_refused(name, change):
 
 
 def test_the_same_images_under_another_name_are_the_same_images():
-    assert merge([whole(), replace(whole(), images=IMAGES | {"id": "./digits.parquet"})]).complete
+    assert merge([whole(), replace(whole(), images=replace(IMAGES, id="./digits.parquet"))]).complete
 
 
 def test_matrices_that_disagree_are_refused():

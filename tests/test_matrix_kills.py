@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pytest
 
-from hf_infodist import checkpoints
-from hf_infodist import pair as pairs
-from hf_infodist.distance import Execution
-from hf_infodist.models import load_classifier
-from hf_infodist.pairwise import pairwise_distances
+from hf_infodist.coding import checkpoints
+from hf_infodist.distances import code
+from hf_infodist.distances.pairwise import pairwise_distances
+from hf_infodist.models.load import load_classifier
+from hf_infodist.pair import Execution
 
 MODELS = ("demo:cnn", "demo:vit", "random:demo:cnn", "random:demo:vit")
 K, KILLS, WORKERS = 96, 8, 3
@@ -24,17 +24,19 @@ FORK = multiprocessing.get_context("fork")  # a worker is there at once: most ki
 def fill(home, log):
     """Compute the matrix as the command does, with a checkpoint and a line of the log for every block."""
     checkpoints._LEAST_SECONDS = checkpoints._SHARE = 0.0
-    train = pairs.train_codelength
+    train = code.train_codelength
     line = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def logged(student, student_outputs, teacher, *args, on_block, **options):
+    def logged(pair, direction, *args, on_block, **options):
+        (student, _), (teacher, _) = pair.ends(direction)
+
         def write(images, nats):
             os.write(line, f"{os.getpid()} {teacher.id} {student.id} {images}\n".encode())  # its checkpoint is there
             on_block(images, nats)
 
-        return train(student, student_outputs, teacher, *args, on_block=write, **options)
+        return train(pair, direction, *args, on_block=write, **options)
 
-    pairs.train_codelength = logged
+    code.train_codelength = logged
     pairwise_distances(MODELS, "digits", k=K, protocol="thorough", execution=Execution(home=home))
     os._exit(0)
 
@@ -52,7 +54,7 @@ def blocks(log):
 def read(home):
     """Return the matrix that a folder holds; nothing is computed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "train_codelength", lambda *args, **options: pytest.fail("something is missing"))
+        patch.setattr(code, "train_codelength", lambda *args, **options: pytest.fail("something is missing"))
         return pairwise_distances(MODELS, "digits", k=K, protocol="thorough", execution=Execution(home=home))
 
 

@@ -13,9 +13,9 @@ import pytest
 from card_examples import CARD, ROOT
 from PIL import Image
 
-from hf_infodist.distance import information_distance
+from hf_infodist.distances.distance import information_distance
 from hf_infodist.errors import NotFoundError, UsageError
-from hf_infodist.images import load_images
+from hf_infodist.images.sample import load_images
 from hf_infodist.protocol import PROTOCOLS
 
 FOLDER = ROOT / "metrics" / "infodist"
@@ -218,7 +218,7 @@ def test_a_pipeline_of_evaluate_has_no_names_to_give(metric):
     pixels = datasets.Dataset.from_dict({"image": [Image.new("RGB", (8, 8))], "label": [0]})
     data = pixels.cast_column("image", datasets.Image())
     evaluator = evaluate.evaluator("image-classification")
-    model = str(ROOT / "hf_infodist" / "demo" / "vit")
+    model = str(ROOT / "hf_infodist" / "models" / "demo" / "vit")
     assert "by name" in refused(UsageError, evaluator.compute, model_or_pipeline=model, data=data, metric=metric)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hf_infodist.mixture import Mixture, Pool, kl_nats
+from hf_infodist.coding.mixture import Mixture, Pool
+from hf_infodist.coding.nats import kl_nats
 
 
 def draw(learners=4, images=300, classes=6, seed=0):

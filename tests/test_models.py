@@ -9,9 +9,10 @@ from PIL import Image
 from torch import nn
 
 from hf_infodist.errors import UnfitError, UsageError
-from hf_infodist.heads import logits_and_features
-from hf_infodist.model_sources import DEMO
-from hf_infodist.models import Classifier, load_classifier
+from hf_infodist.models.classifier import Classifier
+from hf_infodist.models.heads import logits_and_features
+from hf_infodist.models.load import load_classifier
+from hf_infodist.models.names import DEMO
 
 GREY = Image.new("RGB", (50, 40), "grey")
 
@@ -271,7 +272,7 @@ def test_a_preprocessing_of_another_size_does_not_fit(folder):
         (Plain(), lambda image: image, "does not take RGB images"),
         (Plain(), lambda image: 1 / 0, "its preprocessing fails"),
         (Plain(scale=float("nan")), to_pixels, "not finite"),
-        (Plain(classes=1), to_pixels, "One class carries no information"),
+        (Plain(classes=1), to_pixels, "one class carries no information"),
         (nn.Conv2d(3, 4, 1), to_pixels, "not an image classifier"),
         (nn.Conv2d(1, 4, 1), to_pixels, "cannot take the images"),
         (nn.Sequential(Plain(), nn.Softmax(1)), to_pixels, "its logits do not come from linear layers"),

@@ -14,9 +14,9 @@ import datasets
 import pytest
 from hub import Hub
 
-from hf_infodist.distance import information_distance
-from hf_infodist.images import load_images
-from hf_infodist.model_sources import DEMO
+from hf_infodist.distances.distance import information_distance
+from hf_infodist.images.sample import load_images
+from hf_infodist.models.names import DEMO
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,7 @@ def test_names_of_another_hub_give_the_nats_of_local_folders(mirror, olah, tmp_p
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["distance"]["nats"] == pytest.approx(local.nats, rel=1e-6)
-    assert result["images"]["fingerprint"] == local.images["fingerprint"]
+    assert result["images"]["fingerprint"] == local.images.fingerprint
     assert [result[model]["revision"] for model in ("model_a", "model_b")] == [commits["a"], commits["b"]]
     assert result["images"]["revision"] == commits["photos"]
 

@@ -9,9 +9,10 @@ import torch
 from networks import SmallNet, noise_images, transform
 
 from hf_infodist.errors import ResourceError, UnfitError
-from hf_infodist.images import load_images
-from hf_infodist.models import load_classifier
-from hf_infodist.outputs import StartLogits, compute_outputs
+from hf_infodist.images.sample import load_images
+from hf_infodist.models.load import load_classifier
+from hf_infodist.outputs.arrays import StartLogits
+from hf_infodist.outputs.forward import compute_outputs
 
 
 def small(net=None, own_transform=transform):

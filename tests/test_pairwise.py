@@ -6,17 +6,19 @@ import shutil
 import numpy as np
 import pytest
 
-from hf_infodist import outputs
-from hf_infodist import pair as pairs
 from hf_infodist.cli import main
-from hf_infodist.distance import Execution, information_distance
+from hf_infodist.distances import code
+from hf_infodist.distances.distance import information_distance
+from hf_infodist.distances.pairwise import pairwise_distances
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
-from hf_infodist.model_sources import DEMO
-from hf_infodist.pairwise import PairwiseMatrix, pairwise_distances
+from hf_infodist.models.names import DEMO
+from hf_infodist.outputs import forward as outputs
+from hf_infodist.pair import Execution
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.result import ModelRecord
+from hf_infodist.results.matrix import PairwiseMatrix
+from hf_infodist.results.records import ImagesRecord, ModelRecord
 
-IMAGES = {"id": "digits", "config": None, "split": None, "k": 48, "seed": 0, "fingerprint": "f"}
+IMAGES = ImagesRecord("digits", None, None, "image", 48, 0, "f")
 
 
 def record(name):
@@ -89,7 +91,7 @@ def counts(monkeypatch):
 
         return count
 
-    monkeypatch.setattr(pairs, "train_codelength", counted("codes", pairs.train_codelength))
+    monkeypatch.setattr(code, "train_codelength", counted("codes", code.train_codelength))
     monkeypatch.setattr(outputs, "_write_outputs", counted("models", outputs._write_outputs))
     return counts
 
@@ -120,15 +122,16 @@ def test_shards_share_the_work_and_together_are_the_whole(counts):
 
 
 def test_a_failed_pair_is_a_row_and_the_rest_goes_on(monkeypatch, counts):
-    train = pairs.train_codelength
+    train = code.train_codelength
 
-    def diverge(student, student_outputs, teacher, *args, **options):
+    def diverge(pair, direction, *args, **options):
+        (student, _), (teacher, _) = pair.ends(direction)
         if (teacher.id, student.id) == ("demo:vit", "demo:cnn"):
             raise UnfitError("it diverged", "its loss is not finite", "use probe")
-        return train(student, student_outputs, teacher, *args, **options)
+        return train(pair, direction, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pairs, "train_codelength", diverge)
+        patch.setattr(code, "train_codelength", diverge)
         failed = run()
     assert failed.errors == {(1, 0): "it diverged its loss is not finite"} and counts["codes"] == 5
     assert np.isnan(failed.nats[1, 0]) and np.isfinite(failed.nats).sum() == 8
@@ -197,7 +200,7 @@ def test_the_command_reads_names_from_a_file_and_its_exit_code_tells(tmp_path, c
     assert "demo:vit" in out and "2 of 2 done" in err and "2 of 2 models run" in err
     first = PairwiseMatrix.from_dict(json.loads((tmp_path / "matrix.json").read_text()))
     assert same(first, pairwise_distances(NAMES[:2], "digits", **TINY))
-    monkeypatch.setattr(pairs, "train_codelength", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr(code, "train_codelength", lambda *args, **options: 1 / 0)
     with pytest.raises(SystemExit, match=r"^4$"):
         main([*words, "--seed", "1", "--json"])
     assert len(json.loads(capsys.readouterr().out)["errors"]) == 2

@@ -10,7 +10,7 @@ from torch.nn.utils import parameters_to_vector
 
 from hf_infodist.baselines import Inapplicable, parameter
 from hf_infodist.baselines.transport import transport_cost
-from hf_infodist.models import load_classifier
+from hf_infodist.models.load import load_classifier
 
 A, B = SmallNet(), SmallNet(seed=1)
 WEIGHTS_A, WEIGHTS_B = parameter.read_weights(A), parameter.read_weights(B)

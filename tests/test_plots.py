@@ -12,9 +12,9 @@ from matplotlib.text import Annotation
 from PIL import Image
 from scipy.spatial.distance import pdist, squareform
 
-from hf_infodist.codelength import Codelength
-from hf_infodist.geometry import Geometry, Map, isomap
-from hf_infodist.plots import COLOURS, draw_all, draw_curves, draw_map, draw_matrix, draw_tree, save
+from hf_infodist.analysis.geometry import Geometry, Map, isomap
+from hf_infodist.analysis.plots import COLOURS, draw_all, draw_curves, draw_map, draw_matrix, draw_tree, save
+from hf_infodist.results.codelength import Codelength
 
 NAMES = (
     *(f"hf-hub:timm/tf_efficientnet_lite{i}.in1k@main" for i in range(4)),

@@ -11,12 +11,12 @@ import pytest
 import torch
 from networks import SmallNet, noise_images, transform
 
-from hf_infodist.checkpoints import Checkpoints
-from hf_infodist.distance import prepare_pair
-from hf_infodist.models import load_classifier
-from hf_infodist.processes import ProcessTeam, one_thread, spread
+from hf_infodist.coding.checkpoints import Checkpoints
+from hf_infodist.coding.trainer import train_codelength
+from hf_infodist.models.load import load_classifier
+from hf_infodist.pair import prepare_pair
+from hf_infodist.processes import ProcessTeam, make_accelerator, one_thread, spread
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.training import make_accelerator, train_codelength
 
 
 @dataclass(frozen=True)
@@ -55,41 +55,41 @@ def in_threads(size, work):
 
 
 @pytest.fixture(scope="module")
-def lesson(tmp_path_factory):
-    from hf_infodist.distance import Execution
+def direction(tmp_path_factory):
+    from hf_infodist.pair import Execution
 
     nets = [SmallNet(seed=seed, batchnorm=True, dtype=torch.float32) for seed in range(2)]
     a, b = (load_classifier(net, transform=transform) for net in nets)
     pair = prepare_pair(a, b, noise_images(160), execution=Execution(home=tmp_path_factory.mktemp("home")))
-    return pair.a, pair.outputs_a, pair.b, pair.outputs_b
+    return pair, "b_given_a"
 
 
 @pytest.mark.parametrize(("name", "size"), [("thorough", 3), pytest.param("sampled", 2, marks=pytest.mark.slow)])
-def test_a_team_codes_what_one_codes(lesson, name, size):
-    alone = train_codelength(*lesson, PROTOCOLS[name])
-    for code in in_threads(size, lambda team: train_codelength(*lesson, PROTOCOLS[name], team=team)):
+def test_a_team_codes_what_one_codes(direction, name, size):
+    alone = train_codelength(*direction, PROTOCOLS[name])
+    for code in in_threads(size, lambda team: train_codelength(*direction, PROTOCOLS[name], team=team)):
         assert np.array_equal(code.image_nats, alone.image_nats)
         assert code.learners == alone.learners
 
 
-def test_a_team_spreads_the_learners_that_are_trained(lesson, monkeypatch):
-    from hf_infodist import training
+def test_a_team_spreads_the_learners_that_are_trained(direction, monkeypatch):
+    from hf_infodist.coding import trainer as training
 
     made, fine_tuned = [], training.FineTuned
     monkeypatch.setattr(
         training, "FineTuned", lambda *args, **options: made.append(args[2].name) or fine_tuned(*args, **options)
     )
-    in_threads(2, lambda team: train_codelength(*lesson, PROTOCOLS["thorough"], team=team))
+    in_threads(2, lambda team: train_codelength(*direction, PROTOCOLS["thorough"], team=team))
     names = [spec.name for spec in PROTOCOLS["thorough"].learners if spec.kind == "finetuned"]
     assert sorted(made) == sorted(names)  # each once
 
 
-def test_a_team_keeps_one_checkpoint_that_a_team_of_another_size_goes_on_from(lesson, tmp_path, monkeypatch):
+def test_a_team_keeps_one_checkpoint_that_a_team_of_another_size_goes_on_from(direction, tmp_path, monkeypatch):
     class Cut(Exception):
         pass
 
-    monkeypatch.setattr("hf_infodist.checkpoints._LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("hf_infodist.checkpoints._SHARE", 0.0)
+    monkeypatch.setattr("hf_infodist.coding.checkpoints._LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("hf_infodist.coding.checkpoints._SHARE", 0.0)
     protocol, priced = PROTOCOLS["thorough"], []
 
     def begin(team):
@@ -100,15 +100,15 @@ def test_a_team_keeps_one_checkpoint_that_a_team_of_another_size_goes_on_from(le
                 raise Cut
 
         with pytest.raises(Cut):
-            train_codelength(*lesson, protocol, team=team, checkpoints=kept, on_block=on_block)
+            train_codelength(*direction, protocol, team=team, checkpoints=kept, on_block=on_block)
 
     in_threads(2, begin)
     kept = Checkpoints(tmp_path / "run", "key", ProcessTeam())
     resumed = train_codelength(
-        *lesson, protocol, checkpoints=kept, on_block=lambda images, nats: priced.append(images)
+        *direction, protocol, checkpoints=kept, on_block=lambda images, nats: priced.append(images)
     )
     assert priced[0] > 96
-    alone = train_codelength(*lesson, protocol)
+    alone = train_codelength(*direction, protocol)
     assert np.array_equal(resumed.image_nats, alone.image_nats)
     assert resumed.learners == alone.learners
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from hf_infodist.cli import main
-from hf_infodist.distance import Execution
+from hf_infodist.distances.pairwise import pairwise_distances
 from hf_infodist.errors import NotFoundError
-from hf_infodist.pairwise import PairwiseMatrix, pairwise_distances
+from hf_infodist.pair import Execution
+from hf_infodist.results.matrix import PairwiseMatrix
 
 MODELS = ["demo:cnn", "demo:vit", "random:demo:cnn"]
 HOSTS = {"one": "10.55.0.1", "two": "10.55.0.2"}

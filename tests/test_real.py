@@ -46,18 +46,12 @@ def test_python_of_the_readme_runs(capsys):
     assert namespace["result"].nats > 0 and "distance" in capsys.readouterr().out
 
 
-def test_files_of_the_readme_are_the_files_of_the_package():
-    listed = set(re.findall(r"^  (\w+(?:\.py|/)) ", (ROOT / "README.md").read_text(), re.M))
-    present = {p.name + "/" * p.is_dir() for p in (ROOT / "hf_infodist").iterdir() if not p.name.startswith("__")}
-    assert listed == present
-
-
 @pytest.mark.slow
 def test_a_dead_hub_is_told_from_a_typo(tmp_path):
     online = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     command = [str(INFODIST), "compare", "acme/nothing", "demo:cnn", "-i", "digits"]
     done = subprocess.run(command, env=os.environ | online, capture_output=True, text=True, check=False)
-    assert done.returncode == 3 and "reach" in done.stderr and "Did you mean" not in done.stderr
+    assert done.returncode == 3 and "reach" in done.stderr and "did you mean" not in done.stderr
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ import pytest
 from huggingface_hub import errors
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from hf_infodist import refusals
-from hf_infodist.refusals import missing, refusal, unreachable
+from hf_infodist import hub as refusals
+from hf_infodist.hub import missing, refusal, unreachable
 
 
 class Answer:

@@ -6,14 +6,14 @@ import optuna
 import pytest
 from networks import SmallNet, noise_images, transform
 
-from hf_infodist.distance import Execution, prepare_pair
+from hf_infodist.coding.finetuned import FineTuned
+from hf_infodist.coding.trainer import train_codelength
 from hf_infodist.errors import UnfitError, UsageError
-from hf_infodist.learners import FineTuned
-from hf_infodist.models import load_classifier
+from hf_infodist.models.load import load_classifier
+from hf_infodist.pair import Execution, prepare_pair
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies import search as study
 from hf_infodist.studies.search import STARTS, main, propose, search
-from hf_infodist.training import train_codelength
 
 K = 96
 
@@ -30,9 +30,7 @@ def result(pair):
 
 
 def nats(pair, protocol, direction="b_given_a"):
-    ends = ((pair.a, pair.outputs_a), (pair.b, pair.outputs_b))
-    student, teacher = ends if direction == "b_given_a" else ends[::-1]
-    return train_codelength(*student, *teacher, protocol).nats
+    return train_codelength(pair, direction, protocol).nats
 
 
 @pytest.mark.parametrize("direction", ["b_given_a", "a_given_b"])

@@ -9,10 +9,10 @@ import pytest
 from hub import OWNER, serve
 from show_server import serving
 from test_hub import command, python
-from test_show_asked import HOSTILE_NAMES
 from test_show_browser import free_port
+from test_show_request import HOSTILE_NAMES
 
-from hf_infodist.model_sources import DEMO
+from hf_infodist.models.names import DEMO
 
 pytestmark = [
     pytest.mark.slow,
@@ -145,8 +145,8 @@ for name in configs:
 
 ASK = """
 import json, sys
-from hf_infodist.show.asked import Comparison, Limits, Refusal, in_public
-from hf_infodist.show.compute import check, compare
+from hf_infodist.page.request import Comparison, Limits, Refusal, in_public
+from hf_infodist.page.compute import check, compare
 def ask(work, name):
     try:
         return "fine" if work(Comparison("demo:vit", name, k=32, protocol="standard")) else ""
@@ -188,12 +188,12 @@ def test_a_process_that_dies_is_said_and_started_anew(tmp_path):
     code = """
 import asyncio, sys
 from pathlib import Path
-from hf_infodist.show.asked import Comparison, Limits
-from hf_infodist.show.events import Block, Done, Failed, Stage, Stopped
-from hf_infodist.show.workers import Worker
+from hf_infodist.page.request import Comparison, Limits
+from hf_infodist.page.events import Block, Done, Failed, Stage, Stopped
+from hf_infodist.page.job_process import JobProcess
 
 async def main():
-    worker = Worker(Limits(), Path(sys.argv[1]))
+    worker = JobProcess(Limits(), Path(sys.argv[1]))
     async def do(k, act, **options):
         last = None
         async for last in worker.do("compare", Comparison("demo:cnn", "demo:vit", k=k), **options):
@@ -216,6 +216,6 @@ def test_the_space_is_the_same_page_with_a_bound_on_its_disk():
 import sys
 sys.path.insert(0, "spaces_demo")
 import app
-print(app.build_demo().desk.limits.disk_bytes)
+print(app.build_demo().service.limits.disk_bytes)
 """
     assert int(python({}, code).split()[-1]) > 0

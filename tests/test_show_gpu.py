@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_infodist.show import compute, gpu
-from hf_infodist.show.asked import Comparison, Limits
-from hf_infodist.show.events import Block, Checked, Done, Failed, Stopped
+from hf_infodist.page import compute, gpu
+from hf_infodist.page.events import Block, Checked, Done, Failed, Stopped
+from hf_infodist.page.request import Comparison, Limits
 
 PAIR = Comparison("demo:cnn", "demo:vit", k=32, protocol="standard")
 

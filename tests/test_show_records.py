@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hf_infodist.page import figures, views
+from hf_infodist.page.events import Block, Checked, Done, Failed, Stage, Stopped, Waiting, from_line, to_line
+from hf_infodist.page.eviction import evict_oldest
+from hf_infodist.page.matrices import known_groups
+from hf_infodist.page.records import ANCHORS, SHIPPED, Opinion, Record, Records, shipped
+from hf_infodist.page.request import DEMO, Comparison
+from hf_infodist.page.ruler import ruler
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.show import figures, views
-from hf_infodist.show.asked import DEMO, Comparison
-from hf_infodist.show.events import Block, Checked, Done, Failed, Stage, Stopped, Waiting, from_line, to_line
-from hf_infodist.show.known import known
-from hf_infodist.show.records import ANCHORS, SHIPPED, Opinion, Record, Records, shipped
-from hf_infodist.show.room import make_room
-from hf_infodist.show.ruler import ruler
 
-REPAIR = "python -m hf_infodist.show.ship, and infodist study anchors"
+REPAIR = "python -m hf_infodist.page.precompute, and infodist study anchors"
 
 
 def test_every_pair_of_embedded_models_came_with_the_page():
@@ -125,12 +125,12 @@ def test_known_distances_are_grouped_by_what_may_be_compared(tmp_path):
     first = shipped()[0]
     other = json.loads(json.dumps(first.result))
     other["images"]["seed"] = 1
-    matrices = known([*shipped(), replace(first, result=other)], tmp_path)
+    matrices = known_groups([*shipped(), replace(first, result=other)], tmp_path)
     assert [len(found.models) for found in matrices] == [4, 2]
     found = matrices[0]
-    assert found.models == tuple(sorted(DEMO)) and np.isfinite(found.nats).all()
+    assert found.models == tuple(sorted(DEMO)) and np.isfinite(found.matrix.nats).all()
     i, j = found.models.index(first.comparison.a), found.models.index(first.comparison.b)
-    assert found.nats[i, j] == first.result["a_given_b"]["nats"]
+    assert found.matrix.nats[i, j] == first.result["a_given_b"]["nats"]
     assert found.bits_per_image[i, j] == pytest.approx(first.result["distance"]["bits"] / 400)
     assert found.has(first.comparison) and not found.has(replace(first.comparison, seed=1))
     assert len(found.pairs()) == 6 and found.pairs()[0][1] <= found.pairs()[-1][1]
@@ -139,27 +139,36 @@ def test_known_distances_are_grouped_by_what_may_be_compared(tmp_path):
 def test_models_with_gaps_are_left_out_of_the_map(tmp_path):
     records = [record for record in shipped() if "random:demo:vit" not in (record.comparison.a, record.comparison.b)]
     one_more = next(record for record in shipped() if record not in records)
-    found = known([*records, one_more], tmp_path)[0]
+    found = known_groups([*records, one_more], tmp_path)[0]
     assert len(found.models) == 4 and np.isnan(found.bits_per_image).any()
-    assert found.complete().models == tuple(sorted(set(DEMO) - {"random:demo:vit"}))
+    assert found.without_gaps().models == tuple(sorted(set(DEMO) - {"random:demo:vit"}))
 
 
 def test_the_store_of_codelengths_is_read_as_it_is_written(tmp_path):
-    from hf_infodist.codelength import Codelength
-    from hf_infodist.result import ModelRecord
-    from hf_infodist.store import CodelengthRecord, Store
+    from hf_infodist.results.codelength import Codelength
+    from hf_infodist.results.records import ImagesRecord, ModelRecord
+    from hf_infodist.results.store import CodelengthRecord, Store
 
     a, b = (ModelRecord(name, "torch", None, 3, "0", {}) for name in ("./a", "org/b"))
-    images = {"id": "digits", "k": 4, "seed": 0, "fingerprint": "f"}
+    images = ImagesRecord("digits", None, None, "image", 4, 0, "f")
     store = Store(tmp_path)
     for number, (teacher, student) in enumerate(((a, b), (b, a))):
         code = Codelength(np.full(4, 1.0 + number), 9.0, 9.0, (), (2, 4), 0.05, 1.0)
         store.put(CodelengthRecord(str(number) * 32, teacher, student, images, PROTOCOLS["standard"], code, "cpu"))
     (tmp_path / "broken.json").write_text("{")
-    (found,) = known([], tmp_path)
-    assert found.models == ("./a", "org/b") and found.nats.tolist() == [[0.0, 4.0], [8.0, 0.0]]
+    (found,) = known_groups([], tmp_path)
+    assert found.models == ("./a", "org/b") and found.matrix.nats.tolist() == [[0.0, 4.0], [8.0, 0.0]]
     assert found.settings == ("digits", 4, "standard", 0)
     assert "from the store" in views.stored(found, Comparison("./a", "org/b", "digits", 4, "standard"))
+
+
+def test_what_a_model_costs_given_itself_is_no_gap_and_breaks_no_picture(tmp_path):
+    first = shipped()[0]
+    itself = json.loads(json.dumps(first.result))
+    itself["model_b"] = itself["model_a"]
+    found = known_groups([*shipped(), replace(first, result=itself)], tmp_path)[0]
+    assert (found.matrix.nats.diagonal() == 0).all()
+    assert figures.matrix(found) and figures.chart(found)
 
 
 def test_the_oldest_outputs_go_first_and_codelengths_stay(tmp_path):
@@ -170,9 +179,9 @@ def test_the_oldest_outputs_go_first_and_codelengths_stay(tmp_path):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"0" * 1000)
         os.utime(path.parent, (1e9 - age, 1e9 - age))
-    make_room(2500, tmp_path)
+    evict_oldest(2500, tmp_path)
     assert not (tmp_path / "outputs/oldest").exists() and (tmp_path / "runs/old").exists()
-    make_room(0, tmp_path)
+    evict_oldest(0, tmp_path)
     assert (tmp_path / "codelengths/x/data").exists() and not (tmp_path / "outputs/new").exists()
 
 
@@ -180,7 +189,7 @@ def test_the_page_is_read_without_torch():
     import subprocess
     import sys
 
-    code = "import sys, hf_infodist.show.app; sys.exit('torch' in sys.modules)"
+    code = "import sys, hf_infodist.page.app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_infodist.studies._statistics import mean, nested, pearson, spearman
+from hf_infodist.studies.measures.statistics import mean, nested, pearson, spearman
 
 
 def pair(rng, rho, n):

@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 
 from hf_infodist import pair as pairs
-from hf_infodist import training
-from hf_infodist.codelength import Codelength, LearnerRecord
-from hf_infodist.distance import Execution, codelength, information_distance
+from hf_infodist.coding import keys
+from hf_infodist.distances import code
+from hf_infodist.distances.distance import codelength, information_distance
 from hf_infodist.errors import NotFoundError, UsageError
+from hf_infodist.pair import Execution
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.result import ModelRecord
-from hf_infodist.store import CodelengthRecord, Store, read_record
+from hf_infodist.results.codelength import Codelength, LearnerRecord
+from hf_infodist.results.records import ImagesRecord, ModelRecord
+from hf_infodist.results.store import CodelengthRecord, Store, read_record
 
 TINY = {"k": 48, "protocol": "standard"}
 MODEL = ModelRecord("demo:cnn", "timm", None, 10, "w", {"library": "timm", "mean": [0.1, 0.2, 0.3]})
-IMAGES = {"id": "digits", "config": None, "split": None, "k": 4, "seed": 0, "fingerprint": "f"}
+IMAGES = ImagesRecord("digits", None, None, "image", 4, 0, "f")
 
 
 def record(key="a" * 32, nats=(0.1, 1 / 3, 1e-300, 2.0)):
@@ -148,7 +150,7 @@ def test_merging_takes_what_is_new_and_reports_what_differs(tmp_path):
 def runs(monkeypatch):
     """Count the runs of models and the codelengths that are computed."""
     counts = {"models": 0, "codes": 0}
-    compute, train = pairs.compute_outputs, pairs.train_codelength
+    compute, train = pairs.compute_outputs, code.train_codelength
 
     def count(name, function):
         def counted(*args, **options):
@@ -158,7 +160,7 @@ def runs(monkeypatch):
         return counted
 
     monkeypatch.setattr(pairs, "compute_outputs", count("models", compute))
-    monkeypatch.setattr(pairs, "train_codelength", count("codes", train))
+    monkeypatch.setattr(code, "train_codelength", count("codes", train))
     return counts
 
 
@@ -181,7 +183,7 @@ def test_anything_that_changes_the_number_misses(runs, change):
 
 def test_newer_coding_misses(runs, monkeypatch):
     codelength("demo:cnn", "demo:vit", "digits", **TINY)
-    monkeypatch.setattr(training, "CODING_VERSION", training.CODING_VERSION + 1)
+    monkeypatch.setattr(keys, "CODING_VERSION", keys.CODING_VERSION + 1)
     codelength("demo:cnn", "demo:vit", "digits", **TINY)
     assert runs["codes"] == 2
 

@@ -67,7 +67,7 @@ def test_the_module_and_the_command_are_the_same_thing(capsys):
     words = ["demo:cn", "--images", "32"]
     with pytest.raises(SystemExit) as stop:
         main(["study", "throughput", *words])
-    module = [sys.executable, "-m", "hf_infodist.studies.throughput", *words]
+    module = [sys.executable, "-m", "hf_infodist.cli", "study", "throughput", *words]
     done = subprocess.run(module, capture_output=True, text=True, check=False)
     assert done.returncode == stop.value.code == 3 and "demo:cnn" in done.stderr
     assert done.stderr == capsys.readouterr().err

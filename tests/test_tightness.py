@@ -15,17 +15,18 @@ import torch
 from networks import SmallNet, noise_images, transform
 from realdata import build_or_skip
 
-from hf_infodist.distance import Execution, prepare_pair
-from hf_infodist.heads import match_labels
-from hf_infodist.models import load_classifier
+from hf_infodist.coding.trainer import train_codelength
+from hf_infodist.models.heads import match_labels
+from hf_infodist.models.load import load_classifier
+from hf_infodist.pair import Execution, prepare_pair
+from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies import _ways, tightness
-from hf_infodist.studies import search as _search
-from hf_infodist.studies._pairs import PAIRS, Setting, load_pair, relabelled, without_head
-from hf_infodist.studies._preqtorch import encode
-from hf_infodist.studies._ways import ByProtocol, BySearch, ways
+from hf_infodist.studies import search, tightness
+from hf_infodist.studies.measures import coders as _coders
+from hf_infodist.studies.measures.coders import ByProtocol, BySearch, coders
+from hf_infodist.studies.measures.preqtorch import encode
+from hf_infodist.studies.networks.pairs import PAIRS, Setting, load_pair, relabelled, without_head
 from hf_infodist.studies.tightness import COLUMNS, Cell, Row, main
-from hf_infodist.training import make_accelerator, train_codelength
 
 K = 96
 CHEAP = ["--pairs", "cnn-vit", "-k", "64", "--columns", "static", "retraining"]
@@ -40,8 +41,8 @@ def pair(tmp_path_factory):
 @pytest.fixture
 def one_rate(monkeypatch):
     """Leave one rate to the block-wise ways and to preqtorch, for speed."""
-    monkeypatch.setattr(_ways, "RATES", (1e-3,))
-    monkeypatch.setattr(_ways, "ADAM_RATES", (1e-3,))
+    monkeypatch.setattr(_coders, "RATES", (1e-3,))
+    monkeypatch.setattr(_coders, "ADAM_RATES", (1e-3,))
 
 
 def logits(classifier):
@@ -58,8 +59,8 @@ def test_a_learner_alone_costs_what_it_costs_in_a_mixture_that_stops_nobody(pair
     """But for those that learn from another one in which order the classes come."""
     specs = tuple(spec for spec in PROTOCOLS[name].learners if "permuted" not in (spec.kind, spec.start))
     everybody = replace(PROTOCOLS[name], learners=specs, reduction=None)
-    mixture = train_codelength(pair.a, pair.outputs_a, pair.b, pair.outputs_b, everybody)
-    every, accelerator = ways(Setting("", "", "", protocol=name)), make_accelerator()
+    mixture = train_codelength(pair, "b_given_a", everybody)
+    every, accelerator = coders(Setting("", "", "", protocol=name)), make_accelerator()
     alone = {key.partition("/")[2]: way for key, way in every.items() if key.startswith("single/")}
     learners = [learner for learner in mixture.learners if learner.name != "pool"]
     assert alone.keys() - {"permuted"} == {learner.name for learner in learners}
@@ -71,13 +72,13 @@ def test_a_learner_alone_costs_what_it_costs_in_a_mixture_that_stops_nobody(pair
 
 def test_static_costs_what_results_call_unlearnt(pair):
     accelerator = make_accelerator()
-    static = ways(Setting("", "", ""))["static/static"].code(pair, accelerator)
-    code = train_codelength(pair.a, pair.outputs_a, pair.b, pair.outputs_b, PROTOCOLS["single"])
+    static = coders(Setting("", "", ""))["static/static"].code(pair, accelerator)
+    code = train_codelength(pair, "b_given_a", PROTOCOLS["single"])
     assert static.nats == pytest.approx(code.static_nats, rel=1e-12) and static.gradient_images == 0
 
 
 def test_block_wise_ways_are_the_preset_at_four_rates_with_and_without_restart():
-    every = ways(Setting("", "", ""), seed=3)
+    every = coders(Setting("", "", ""), seed=3)
     for column, restart in (("retraining", True), ("continuing", False)):
         protocols = [way.protocol for name, way in every.items() if name.startswith(column)]
         assert sorted({p.learners[0].lr for p in protocols}) == [3e-4, 1e-3, 3e-3, 1e-2]
@@ -87,25 +88,25 @@ def test_block_wise_ways_are_the_preset_at_four_rates_with_and_without_restart()
 
 
 def test_a_large_pair_is_coded_in_fewer_ways():
-    small, large = (ways(Setting("", "", "", large=large)) for large in (False, True))
+    small, large = (coders(Setting("", "", "", large=large)) for large in (False, True))
     assert large.keys() < small.keys()
     assert {name.partition("/")[0] for name in large} == set(COLUMNS)
 
 
 def test_a_protocol_that_diverges_has_no_nats(pair, monkeypatch):
     def broken(*ends, **options):
-        raise _ways.UnfitError("it", "cannot", "learn")
+        raise _coders.UnfitError("it", "cannot", "learn")
 
-    monkeypatch.setattr(_ways, "train_codelength", broken)
+    monkeypatch.setattr(_coders, "train_codelength", broken)
     outcome = ByProtocol(PROTOCOLS["single"]).code(pair, make_accelerator())
     assert outcome.nats is None and outcome.spent == PROTOCOLS["single"].gradient_images(K)
 
 
 def test_a_search_in_which_everything_diverges_has_no_nats(pair, monkeypatch):
     def broken(*ends, **options):
-        raise _ways.UnfitError("it", "cannot", "learn")
+        raise _coders.UnfitError("it", "cannot", "learn")
 
-    monkeypatch.setattr(_search, "train_codelength", broken)
+    monkeypatch.setattr(search, "train_codelength", broken)
     assert BySearch(3, 25.0, 0).code(pair, make_accelerator()).nats is None
 
 
@@ -116,7 +117,7 @@ def test_a_search_in_which_everything_diverges_has_no_nats(pair, monkeypatch):
 @pytest.mark.parametrize("encoder", ["blocks", "replay"])
 def test_preqtorch_at_rate_zero_costs_what_no_learning_costs(pair, encoder, batchnorm):
     accelerator = make_accelerator()
-    static = ways(Setting("", "", ""))["static/static"].code(pair, accelerator).nats
+    static = coders(Setting("", "", ""))["static/static"].code(pair, accelerator).nats
     assert encode(pair, encoder, 0.0, batchnorm=batchnorm, accelerator=accelerator).nats == pytest.approx(static)
 
 
@@ -180,7 +181,7 @@ def test_every_pair_can_be_coded(setting, tmp_path):
     folders = {build_or_skip(name).parent for name in names if not name.startswith("demo") and name != "digits"}
     setting, accelerator = replace(setting, k=32), make_accelerator()
     pair = load_pair(setting, next(iter(folders), tmp_path), seed=0, accelerator=accelerator)
-    every = ways(setting)
+    every = coders(setting)
     assert every["static/static"].code(pair, accelerator).nats > 0
     assert math.isfinite(every[f"mixture/{setting.protocol}"].code(pair, accelerator).nats)
 
@@ -286,7 +287,7 @@ def test_a_line_cut_short_is_computed_again(tmp_path, capsys, one_rate):
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_figures(tmp_path):
     words = ["--pairs", "cnn-vit", "-k", "128", "--trials", "3", "--columns", "static", "single", "search"]
-    command = [sys.executable, "-m", "hf_infodist.studies.tightness", *words]
+    command = [sys.executable, "-m", "hf_infodist.cli", "study", "tightness", *words]
     subprocess.run([*command, "--work", tmp_path / "whole"], check=True, capture_output=True)
     file = tmp_path / "halves" / "cnn-vit.jsonl"
     with subprocess.Popen([*command, "--work", file.parent], stderr=subprocess.DEVNULL) as process:

@@ -10,11 +10,12 @@ from torch import nn
 
 from hf_infodist.cli import main
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
-from hf_infodist.studies import _scale, ensembles, generalization, regularization
-from hf_infodist.studies._fit import Examples, Goal, Training
-from hf_infodist.studies._report import to_json
-from hf_infodist.studies._scale import PAPER, SMALL, Affine, fresh, load, trained
-from hf_infodist.studies._zoo import cifar_resnet
+from hf_infodist.studies import ensembles, generalization, regularization
+from hf_infodist.studies.networks import scale as _scale
+from hf_infodist.studies.networks.fit import Examples, Goal, Training
+from hf_infodist.studies.networks.scale import PAPER, SMALL, Affine, fresh, load, trained
+from hf_infodist.studies.networks.zoo import cifar_resnet
+from hf_infodist.studies.report.output import to_json
 
 CLASSES = tuple("abc")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import SmallNet, noise_images, rescaled, transform
 
-from hf_infodist.units import parameter_units, with_mean_one
+from hf_infodist.coding.units import parameter_units, with_mean_one
 
 
 @pytest.fixture(scope="module")

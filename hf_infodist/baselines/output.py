@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from hf_infodist.coding import Targets
-from hf_infodist.mixture import kl_nats
-from hf_infodist.outputs import Rows
+from hf_infodist.coding.nats import kl_nats
+from hf_infodist.coding.targets import Targets
+from hf_infodist.outputs.arrays import Rows
 
 _CHUNK = 1024  # images whose probabilities are in memory at once
 

@@ -8,9 +8,9 @@ import numpy as np
 from hf_infodist.baselines import parameter
 from hf_infodist.baselines.measures import MEASURES, Measure, Space
 from hf_infodist.baselines.result import BaselineResult, Inapplicable
-from hf_infodist.distance import Pair
-from hf_infodist.heads import match_labels
-from hf_infodist.outputs import Rows, StartLogits
+from hf_infodist.models.heads import match_labels
+from hf_infodist.outputs.arrays import Rows, StartLogits
+from hf_infodist.pair import Pair
 
 
 def baselines(pair: Pair) -> tuple[BaselineResult, ...]:

@@ -3,88 +3,63 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_infodist.cli.options import (
-    DEFAULT_IMAGES,
-    MODEL,
-    ColumnOption,
-    ConfigOption,
-    ImagesOption,
-    JsonOption,
-    KOption,
-    OrdersOption,
-    OutputOption,
-    ProtocolOption,
-    SeedOption,
-    SplitOption,
-    StreamingOption,
-    WorkersOption,
-)
-from hf_infodist.cli.terminal import duration, interactive, log_to_standard_error, say, show
+from hf_infodist.cli.options import Coding, ManyModels, Report, Workers, command
+from hf_infodist.cli.terminal import duration, interactive, log_to_standard_error, say
 from hf_infodist.environment import keep_freed_memory, set_environment
 from hf_infodist.errors import UnfitError, UsageError
+from hf_infodist.images.request import Sample
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from hf_infodist.distances.plan import Status
 
-    from hf_infodist.plan import Status
-
-_RUNNING_SHOWN = 8
+_RUNNING_SHOWN = 3
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """Who works on a matrix."""
+
+    workers: Workers = 1
+    shard: Annotated[str, typer.Option("--shard", help="i/n: only the i-th of n shares of the work")] = "1/1"
+    engine: Annotated[str, typer.Option("--engine", help="local or ray")] = "local"
+    address: Annotated[str | None, typer.Option("--address", help="of the cluster of Ray")] = None
+
+
+@command
 def matrix(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL... | FILE", help=f"{MODEL}; or a file, a name a line")],
-    images: ImagesOption = DEFAULT_IMAGES,
-    config: ConfigOption = None,
-    split: SplitOption = None,
-    column: ColumnOption = None,
-    k: KOption = None,
-    seed: SeedOption = 0,
-    protocol: ProtocolOption = "standard",
-    orders: OrdersOption = 1,
-    streaming: StreamingOption = False,
+    models: ManyModels,
+    sample: Sample,
+    coding: Coding,
+    schedule: Schedule,
+    report: Report,
     measure: Annotated[
         str, typer.Option("--measure", help="infodist, or a baseline such as 'linear CKA'")
     ] = "infodist",
-    workers: WorkersOption = 1,
-    shard: Annotated[str, typer.Option("--shard", help="i/n: only the i-th of n shares of the work")] = "1/1",
-    engine: Annotated[str, typer.Option("--engine", help="local or ray")] = "local",
-    address: Annotated[str | None, typer.Option("--address", help="of the cluster of Ray")] = None,
-    as_json: JsonOption = False,
-    output: OutputOption = None,
 ) -> None:
     """All pairs of several models: each is run once, and only what the store does not have is computed.
 
     The same command on several machines with one INFODIST_HOME divides the work. Cut off, it goes on when it is typed
     again. A pair that fails is shown with its error, the rest goes on, and the exit code is 4.
     """
-    from hf_infodist.pairwise import pairwise_distances
+    from hf_infodist.distances.pairwise import pairwise_distances
 
     with live() as on_status:
         result = pairwise_distances(
             read_names(models),
-            images,
-            k=k,
-            seed=seed,
-            protocol=protocol,
-            orders=orders,
+            sample,
+            **vars(coding),
+            **vars(schedule) | {"shard": _read_shard(schedule.shard)},
             measure=measure,
-            workers=workers,
-            shard=_read_shard(shard),
-            engine=engine,
-            address=address,
             on_status=on_status,
             setup=set_up_worker,
-            config=config,
-            split=split,
-            column=column,
-            streaming=streaming,
         )
-    show(result.to_dict(), str(result), as_json, output)
+    report.show(result)
     if result.errors:
         raise typer.Exit(UnfitError.exit_code)
 
@@ -115,15 +90,22 @@ def _read_shard(text: str) -> tuple[int, int]:
 
 @contextmanager
 def live() -> Iterator[Callable[["Status"], None]]:
-    """Show how far a matrix has come: a table on a terminal, else a line whenever something is new."""
+    """Show how far a matrix has come: a bar on a terminal, else a line whenever something is new."""
     if not interactive():
         yield _Lines()
         return
-    from rich.console import Console
-    from rich.live import Live
+    from tqdm import tqdm
 
-    with Live(console=Console(file=sys.stderr), transient=True, auto_refresh=False) as live:
-        yield lambda status: live.update(_table(status), refresh=True)
+    with tqdm(unit="codelength", file=sys.stderr, leave=False) as bar:
+
+        def update(status: "Status") -> None:
+            bar.total, bar.n = status.total, status.done + status.failed
+            more = len(status.running) - _RUNNING_SHOWN
+            names = [*status.running[:_RUNNING_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+            bar.set_description(f"{status.passes[0]} of {status.passes[1]} models run", refresh=False)
+            bar.set_postfix_str("; ".join(names) + (f"; {status.failed} failed" if status.failed else ""))
+
+        yield update
 
 
 class _Lines:
@@ -146,15 +128,3 @@ def _line(status: "Status") -> str:
         f"{status.done} of {status.total} done, {len(status.running)} running, {status.failed} failed; "
         f"{status.passes[0]} of {status.passes[1]} models run{left}"
     )
-
-
-def _table(status: "Status") -> "Group":
-    from rich.console import Group
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None)
-    for name in status.running[:_RUNNING_SHOWN]:
-        table.add_row("running", name)
-    if len(status.running) > _RUNNING_SHOWN:
-        table.add_row("", f"and {len(status.running) - _RUNNING_SHOWN} more")
-    return Group(_line(status), table)

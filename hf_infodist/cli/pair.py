@@ -3,31 +3,13 @@
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_infodist.cli.options import (
-    DEFAULT_IMAGES,
-    ColumnOption,
-    ConfigOption,
-    DataParallelOption,
-    FreshOption,
-    ImagesOption,
-    JsonOption,
-    KOption,
-    LimitOption,
-    ModelA,
-    ModelB,
-    OrdersOption,
-    OutputOption,
-    ProcessesOption,
-    ProtocolOption,
-    SeedOption,
-    SplitOption,
-    StreamingOption,
-)
+from hf_infodist.cli.options import AsJson, Coding, K, ModelA, ModelB, Processes, Report, command
 from hf_infodist.cli.start import start_processes
 from hf_infodist.cli.terminal import (
     Progress,
@@ -38,194 +20,170 @@ from hf_infodist.cli.terminal import (
     speaks,
 )
 from hf_infodist.errors import ResourceError
+from hf_infodist.images.request import DEFAULT_K, Sample
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from hf_infodist.codelength import Codelength
-    from hf_infodist.distance import Pair
-    from hf_infodist.estimate import Estimate
-    from hf_infodist.models import Classifier
+    from hf_infodist.distances.cost import Estimate
+    from hf_infodist.models.classifier import Classifier
+    from hf_infodist.pair import Pair
     from hf_infodist.protocol import CodingProtocol
-    from hf_infodist.result import InformationDistance
+    from hf_infodist.results.codelength import Codelength
+    from hf_infodist.results.distance import InformationDistance
 
 _LONG_SECONDS = 120  # from here on it is worth saying how to be faster
 
 
+@dataclass(frozen=True)
+class Run:
+    """How a comparison is carried out.
+
+    Attributes:
+        processes: Processes of this machine.
+        data_parallel: Whether they share each batch instead of having a learner each.
+        time_limit: Minutes after which it is given up.
+        fresh: Whether to compute what the store has already.
+    """
+
+    processes: Processes = 1
+    data_parallel: Annotated[
+        bool,
+        typer.Option("--data-parallel", help="share each batch instead of having a learner on each process"),
+    ] = False
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", help="give up (exit code 5) after so many minutes")
+    ] = None
+    fresh: Annotated[bool, typer.Option("--fresh", help="compute again what the store has already")] = False
+
+
+_AS_USUAL = Run()
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a comparison adds to the distance.
+
+    Attributes:
+        baselines: Other measures of the two models.
+        complexities: What both cost from fresh networks.
+        plot: Where both curves are drawn.
+    """
+
+    baselines: Annotated[bool, typer.Option("--baselines", help="add what 'infodist baselines' says")] = False
+    complexities: Annotated[
+        bool, typer.Option("--complexities", help="code both from fresh networks too: the share of it that is left")
+    ] = False
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw both curves there, as PNG and SVG")] = None
+
+
+@command
 def compare(
     context: typer.Context,
     a: ModelA,
     b: ModelB,
-    images: ImagesOption = DEFAULT_IMAGES,
-    config: ConfigOption = None,
-    split: SplitOption = None,
-    column: ColumnOption = None,
-    k: KOption = None,
-    seed: SeedOption = 0,
-    protocol: ProtocolOption = "standard",
-    orders: OrdersOption = 1,
-    streaming: StreamingOption = False,
-    processes: ProcessesOption = 1,
-    data_parallel: DataParallelOption = False,
-    time_limit: LimitOption = None,
-    fresh: FreshOption = False,
-    with_baselines: Annotated[bool, typer.Option("--baselines", help="add what 'infodist baselines' says")] = False,
-    with_complexities: Annotated[
-        bool,
-        typer.Option("--complexities", help="code both from fresh networks too: the share of it that is left"),
-    ] = False,
-    plot: Annotated[Path | None, typer.Option("--plot", help="draw both curves there, as PNG and SVG")] = None,
-    as_json: JsonOption = False,
-    output: OutputOption = None,
+    sample: Sample,
+    coding: Coding,
+    run: Run,
+    extras: Extras,
+    report: Report,
 ) -> None:
     """Information distance between two models on the images of a dataset.
 
     A comparison that is cut off goes on where it stood when the same command is typed again; one that was finished is
     found in the store.
     """
-    start_processes(processes, context)
-    source = {"config": config, "split": split, "column": column, "streaming": streaming}
-    result, pair = compare_pair(
-        a,
-        b,
-        images,
-        source,
-        k=k,
-        seed=seed,
-        protocol=protocol,
-        orders=orders,
-        time_limit=time_limit,
-        data_parallel=data_parallel,
-        fresh=fresh,
-    )
+    start_processes(run.processes, context)
+    result, pair = compare_pair(a, b, sample, coding, run)
     fields, text = result.to_dict(), str(result)
-    if with_baselines:
-        rows, table = measure(pair)
+    if extras.baselines:
+        rows, table = measure_baselines(pair)
         fields, text = fields | {"baselines": rows}, f"{text}\n\n{table}"
-    if with_complexities:
-        found, line = _against_nothing(result, (a, b), images, source, k, seed)
+    if extras.complexities:
+        found, line = _against_nothing(result, (a, b), sample)
         fields, text = fields | {"complexities": found}, f"{text}\n{line}"
-    if plot and speaks():
-        from hf_infodist.plots import draw_curves, save
+    if extras.plot and speaks():
+        from hf_infodist.analysis.plots import draw_curves, save
 
-        say(f"wrote {' and '.join(map(str, save(draw_curves(result), plot)))}")
-    show(fields, text, as_json, output)
+        say(f"wrote {' and '.join(map(str, save(draw_curves(result), extras.plot)))}")
+    report.show_fields(fields, text)
 
 
-def baselines(
-    a: ModelA,
-    b: ModelB,
-    images: ImagesOption = DEFAULT_IMAGES,
-    config: ConfigOption = None,
-    split: SplitOption = None,
-    column: ColumnOption = None,
-    k: KOption = None,
-    seed: SeedOption = 0,
-    streaming: StreamingOption = False,
-    as_json: JsonOption = False,
-    output: OutputOption = None,
-) -> None:
+@command
+def baselines(a: ModelA, b: ModelB, sample: Sample, report: Report) -> None:
     """Other measures of two models: of weights, features and outputs, such as CKA and KL; learns nothing."""
-    source = {"config": config, "split": split, "column": column, "streaming": streaming}
-    pair = prepare(a, b, images, source, k, seed)
-    rows, table = measure(pair)
-    fields = {"schema": "infodist.baselines/1"} | _describe(pair) | {"baselines": rows}
-    show(fields, table, as_json, output)
+    pair = prepare(a, b, sample)
+    rows, table = measure_baselines(pair)
+    report.show_fields({"schema": "infodist.baselines/1"} | _describe(pair) | {"baselines": rows}, table)
 
 
-def demo(as_json: JsonOption = False, output: OutputOption = None) -> None:
+@command
+def demo(report: Report) -> None:
     """Compare the two embedded checkpoints on handwritten digits; works offline, takes seconds."""
-    result, _ = compare_pair("demo:cnn", "demo:vit", "digits", {}, k=1000, seed=0, protocol="standard")
-    show(result.to_dict(), str(result), as_json, output)
+    report.show(compare_pair("demo:cnn", "demo:vit", Sample("digits", k=1000), Coding())[0])
 
 
-def estimate(
-    a: ModelA,
-    b: ModelB,
-    k: KOption = None,
-    protocol: ProtocolOption = "standard",
-    as_json: JsonOption = False,
-) -> None:
+@command
+def estimate(a: ModelA, b: ModelB, coding: Coding, k: K = None, as_json: AsJson = False) -> None:
     """Operations, expected seconds, memory and disk of a comparison; downloads no weights."""
-    from hf_infodist.estimate import estimate_cost
-    from hf_infodist.images import DEFAULT_K, check_sample
-    from hf_infodist.models import load_classifier
-    from hf_infodist.protocol import resolve_protocol
-    from hf_infodist.training import make_accelerator
+    from hf_infodist.distances.cost import estimate_cost
+    from hf_infodist.models.load import load_classifier
+    from hf_infodist.processes import make_accelerator
 
-    settings = resolve_protocol(protocol)
-    check_sample(k, seed=0)
+    settings, sample = coding.resolve(0), Sample(k=k)
     random = [load_classifier(name if name.startswith("random:") else f"random:{name}") for name in (a, b)]
-    cost = estimate_cost(random, k or DEFAULT_K, settings, make_accelerator().device)
+    cost = estimate_cost(random, sample.k or DEFAULT_K, settings, make_accelerator().device)
     show(cost.to_dict(), _cost_table(cost), as_json)
 
 
 def compare_pair(
-    a: str,
-    b: str,
-    images: str,
-    source: dict[str, Any],
-    *,
-    k: int | None,
-    seed: int,
-    protocol: str,
-    orders: int = 1,
-    time_limit: float | None = None,
-    data_parallel: bool = False,
-    fresh: bool = False,
+    a: str, b: str, sample: Sample, coding: Coding, run: Run = _AS_USUAL
 ) -> tuple["InformationDistance", "Pair"]:
     """Compare two models, with a bar, after a word on what it will cost."""
-    from hf_infodist.protocol import resolve_protocol
+    settings = coding.resolve(sample.seed)
+    pair = prepare(a, b, sample)
+    from hf_infodist.distances.code import stored_directions
+    from hf_infodist.distances.distance import distance_of_pair
+    from hf_infodist.pair import Execution
+    from hf_infodist.processes import make_accelerator
 
-    settings = resolve_protocol(protocol, seed, orders)
-    pair = prepare(a, b, images, source, k, seed)
-    from hf_infodist.distance import Execution, distance_of_pair
-    from hf_infodist.pair import stored_directions
-    from hf_infodist.training import make_accelerator
-
-    accelerator, execution = make_accelerator(), Execution(data_parallel=data_parallel, fresh=fresh)
+    accelerator = make_accelerator()
+    execution = Execution(data_parallel=run.data_parallel, fresh=run.fresh)
     known = stored_directions(pair, settings, accelerator=accelerator, execution=execution)
     students = [student for direction, student in pair.students.items() if direction not in known]
-    runs = orders * len(students)
+    runs = settings.orders * len(students)
     rounds = -(-runs // min(accelerator.num_processes, runs)) if runs else 0  # that this process takes part in
     if students:
-        announce_cost(students, pair, settings, accelerator, time_limit)
-    with Progress(rounds * len(pair.images), time_limit) as progress:
+        announce_cost(students, pair, settings, accelerator, run.time_limit)
+    with Progress(rounds * len(pair.images), run.time_limit) as progress:
         result = distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=progress)
     return result, pair
 
 
-def prepare(a: str, b: str, images: str, source: dict[str, Any], k: int | None, seed: int) -> "Pair":
+def prepare(a: str, b: str, sample: Sample) -> "Pair":
     """Load two models and the images, and say so."""
-    say(f"loading {a}, {b} and {images}")
-    from hf_infodist.distance import prepare_pair
+    say(f"loading {a}, {b} and {sample.images}")
+    from hf_infodist.pair import prepare_pair
 
-    return prepare_pair(a, b, images, k=k, seed=seed, progress=interactive(), **source)
+    return prepare_pair(a, b, sample, progress=interactive())
 
 
-def code_complexity(
-    model: str, images: str, source: dict[str, Any], k: int | None, seed: int, protocol: "CodingProtocol"
-) -> tuple["Pair", "Codelength"]:
+def code_complexity(model: str, sample: Sample, protocol: "CodingProtocol") -> tuple["Pair", "Codelength"]:
     """Code a model, the second of the pair, given a fresh network of its architecture."""
-    pair = prepare(f"random:{model}", model, images, source, k, seed)
-    from hf_infodist.distance import code_pair
-    from hf_infodist.training import make_accelerator
+    pair = prepare(f"random:{model}", model, sample)
+    from hf_infodist.distances.code import code_pair
+    from hf_infodist.processes import make_accelerator
 
     with Progress(protocol.orders * len(pair.images)) as progress:
         return pair, code_pair(pair, ["b_given_a"], protocol, accelerator=make_accelerator(), on_block=progress)[0]
 
 
 def _against_nothing(
-    result: "InformationDistance",
-    names: tuple[str, str],
-    images: str,
-    source: dict[str, Any],
-    k: int | None,
-    seed: int,
+    result: "InformationDistance", names: tuple[str, str], sample: Sample
 ) -> tuple[dict[str, Any], str]:
     """Return both complexities and the distance as a share of the larger, as JSON types and as text."""
-    a, b = (code_complexity(name, images, source, k, seed, result.protocol)[1] for name in names)
-    from hf_infodist.result import percent
+    a, b = (code_complexity(name, sample, result.protocol)[1] for name in names)
+    from hf_infodist.results.distance import percent
 
     share = result.share_of_complexity(a, b)
     fields = {"a_nats": a.nats, "b_nats": b.nats, "normalised": share if math.isfinite(share) else None}
@@ -235,7 +193,7 @@ def _against_nothing(
     )
 
 
-def measure(pair: "Pair") -> tuple[list[dict[str, Any]], str]:
+def measure_baselines(pair: "Pair") -> tuple[list[dict[str, Any]], str]:
     """Return the baselines of a pair as JSON types and as text."""
     from hf_infodist.baselines import baselines, format_table
 
@@ -247,10 +205,10 @@ def measure(pair: "Pair") -> tuple[list[dict[str, Any]], str]:
 
 
 def _describe(pair: "Pair") -> dict[str, Any]:
-    from hf_infodist.result import ModelRecord, package_versions
+    from hf_infodist.results.records import package_versions
 
-    models = {"model_a": vars(ModelRecord.of(pair.a)).copy(), "model_b": vars(ModelRecord.of(pair.b)).copy()}
-    return models | {"images": pair.images.to_dict(), "versions": package_versions()}
+    models = {"model_a": vars(pair.a.record).copy(), "model_b": vars(pair.b.record).copy()}
+    return models | {"images": vars(pair.images.record), "versions": package_versions()}
 
 
 def announce_cost(
@@ -261,7 +219,7 @@ def announce_cost(
     time_limit: float | None,
 ) -> None:
     """Say what a comparison takes, and refuse one that cannot end in time."""
-    from hf_infodist.estimate import estimate_cost
+    from hf_infodist.distances.cost import estimate_cost
 
     if not accelerator.is_main_process:
         return

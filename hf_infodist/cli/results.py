@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_infodist.cli.options import JsonOption
+from hf_infodist.cli.options import AsJson
 from hf_infodist.cli.terminal import print_lines, say, show
 from hf_infodist.errors import UnfitError
 
 if TYPE_CHECKING:
-    from hf_infodist.store import Merged
+    from hf_infodist.results.store import Merged
 
 results = typer.Typer(
     no_args_is_help=True,
@@ -25,7 +25,7 @@ RepoArgument = Annotated[str, typer.Argument(metavar="REPO", help="dataset repos
 @results.command("ls")
 def list_results() -> None:
     """List all results, one line each."""
-    from hf_infodist.store import Store
+    from hf_infodist.results.store import Store
 
     records = list(Store().records())
     print_lines([str(record) for record in records])
@@ -34,11 +34,11 @@ def list_results() -> None:
 
 
 @results.command("show")
-def show_result(key: KeyArgument, as_json: JsonOption = False) -> None:
+def show_result(key: KeyArgument, as_json: AsJson = False) -> None:
     """Show a result with everything needed to trust and repeat it."""
     import json
 
-    from hf_infodist.store import Store
+    from hf_infodist.results.store import Store
 
     record = Store().find(key)
     fields = record.to_dict()
@@ -51,8 +51,8 @@ def verify_results(
     keys: Annotated[list[str] | None, typer.Argument(metavar="KEY...", help="which; all of them if none")] = None,
 ) -> None:
     """Compute results again, from the models and images on, and compare; exit code 4 if any differs."""
-    from hf_infodist.store import Store
-    from hf_infodist.verify import verify
+    from hf_infodist.distances.verify import verify
+    from hf_infodist.results.store import Store
 
     store = Store()
     records = [store.find(key) for key in keys] if keys else list(store.records())
@@ -69,17 +69,18 @@ def merge_results(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="another store, or its folder codelengths")],
 ) -> None:
     """Take over the results of another folder; what is there already is never written over."""
-    from hf_infodist.store import Store
+    from hf_infodist.home import Home
+    from hf_infodist.results.store import Store
 
-    inner = folder / "codelengths"
+    inner = Home(folder).codelengths
     _tell(Store().merge(inner if inner.is_dir() else folder), "taken over")
 
 
 @results.command("pull")
 def pull_results(repo: RepoArgument) -> None:
     """Take over the results of a dataset repository of the Hub."""
-    from hf_infodist.exchange import pull
-    from hf_infodist.store import Store
+    from hf_infodist.results.hub import pull
+    from hf_infodist.results.store import Store
 
     _tell(pull(Store(), repo), "taken over")
 
@@ -90,8 +91,8 @@ def push_results(
     private: Annotated[bool, typer.Option("--private", help="if the repository is made now, make it private")] = False,
 ) -> None:
     """Add results to a dataset repository of the Hub, which is made if need be; nothing there is written over."""
-    from hf_infodist.exchange import push
-    from hf_infodist.store import Store
+    from hf_infodist.results.hub import push
+    from hf_infodist.results.store import Store
 
     _tell(push(Store(), repo, private=private), "added")
 

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from hf_infodist.cli.options import JsonOption
+from hf_infodist.cli.options import AsJson
 from hf_infodist.cli.terminal import say, show
 from hf_infodist.errors import NotFoundError, UsageError
 
 
-def env(as_json: JsonOption = False) -> None:
+def env(as_json: AsJson = False) -> None:
     """Versions, device and folders: what to paste into a bug report."""
     import platform
 
     import torch
 
     from hf_infodist.home import infodist_home
-    from hf_infodist.result import package_versions
+    from hf_infodist.results.records import package_versions
 
     versions = package_versions()
     facts: dict[str, Any] = {
@@ -45,11 +45,11 @@ def show_page(
 
     _check_free(host, port)
     try:
-        from hf_infodist.show import app
+        from hf_infodist.page import app
     except ModuleNotFoundError as error:
         why = f"the package {error.name} is not installed"
         raise NotFoundError("the page cannot be shown", why, "pip install 'hf-infodist[show]'") from error
-    from hf_infodist.show.asked import Limits
+    from hf_infodist.page.request import Limits
 
     demo = app.build_demo(home or infodist_home(), Limits(images=most, seconds=60 * time_limit))
     say(f"the page is on http://{host}:{port}; Ctrl-C ends it")

@@ -1,6 +1,6 @@
 """Anchors of the ruler that the page shows: how far are networks whose relation is known.
 
-`infodist study anchors [--data FOLDER] [-k 400] [-p standard] [--output hf_infodist/show/shipped/anchors.json]`
+`infodist study anchors [--data FOLDER] [-k 400] [-p standard] [--output hf_infodist/page/shipped/anchors.json]`
 
 On digits it trains what it needs in a minute or two: the embedded network's recipe with another seed (and so other
 training images), and the same with another task, even against odd. With ``--data`` (of ``tests/realdata.py``) it also
@@ -9,7 +9,6 @@ measures ResNets trained on Fashion-MNIST: another seed, the other half of the c
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import Any
 
 import torch
 
-from hf_infodist.demo.train import (
+from hf_infodist.distances.distance import distance_of_pair
+from hf_infodist.models.demo.train import (
     NAMES,
     SIZE,
     Recipe,
@@ -28,10 +28,10 @@ from hf_infodist.demo.train import (
     timm_transform,
     tiny_resnet,
 )
-from hf_infodist.distance import distance_of_pair
 from hf_infodist.pair import prepare_pair
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.result import package_versions
+from hf_infodist.results.codelength import to_bits
+from hf_infodist.results.records import package_versions
 
 RECIPE = Recipe(epochs=25, rate=5e-3, seed=1)
 PARITY = ("even", "odd")
@@ -71,12 +71,12 @@ def train_digits(folder: Path, names: tuple[str, ...], recipe: Recipe) -> None:
     save_timm(model, arguments, folder)
 
 
-def measure(pairs: list[tuple[str, str, str]], images: str, k: int, protocol: str) -> dict[str, Any]:
+def measure_pairs(pairs: list[tuple[str, str, str]], images: str, k: int, protocol: str) -> dict[str, Any]:
     """Return bits an image of each relation, and under what they were measured."""
     rows = []
     for relation, a, b in pairs:
         result = distance_of_pair(prepare_pair(a, b, images, k=k), PROTOCOLS[protocol])
-        bits, error = (nats / k / math.log(2) for nats in (result.nats, result.stderr_nats))
+        bits, error = (to_bits(nats) / k for nats in (result.nats, result.stderr_nats))
         rows.append({"relation": relation, "bits_per_image": bits, "stderr_bits_per_image": error})
         sys.stderr.write(f"{images} {relation}: {bits:.4f} ± {error:.4f} bits an image\n")
     settings = PROTOCOLS[protocol].to_dict()
@@ -93,17 +93,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as work:
-        figures = [measure(digit_anchors(Path(work)), "digits", args.k, args.protocol)]
+        figures = [measure_pairs(digit_anchors(Path(work)), "digits", args.k, args.protocol)]
     if args.data:
         images = str(args.data / "fashion-test.parquet")
-        figures.append(measure(fashion_anchors(args.data), images, args.k, args.protocol))
+        figures.append(measure_pairs(fashion_anchors(args.data), images, args.k, args.protocol))
     text = json.dumps(figures, indent=1)
     if args.output:
         args.output.write_text(text + "\n")
     sys.stdout.write(text + "\n")
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "anchors", *sys.argv[1:]])

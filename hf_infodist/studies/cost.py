@@ -21,15 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_infodist.distance import information_distance
+from hf_infodist.distances.distance import information_distance
+from hf_infodist.distances.pairwise import pairwise_distances
 from hf_infodist.environment import keep_freed_memory
-from hf_infodist.images import load_images
-from hf_infodist.layers import choose_layers, reading
-from hf_infodist.models import Classifier, load_classifier
-from hf_infodist.outputs import compute_outputs
+from hf_infodist.images.sample import load_images
+from hf_infodist.models.classifier import Classifier
+from hf_infodist.models.load import load_classifier
+from hf_infodist.outputs.forward import compute_outputs
+from hf_infodist.outputs.layers import choose_layers, reading
 from hf_infodist.pair import Execution
-from hf_infodist.pairwise import pairwise_distances
-from hf_infodist.studies._pairs import default_data
+from hf_infodist.studies.networks.pairs import default_data
 
 ARCHITECTURES = {
     "ResNet-50": "random:torchvision:resnet50",
@@ -120,7 +121,3 @@ def main(argv: list[str] | None = None) -> None:
     if args.output:
         args.output.write_text(json.dumps(figures, indent=1) + "\n")
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

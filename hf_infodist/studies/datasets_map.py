@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_infodist.models import Classifier
+from hf_infodist.models.classifier import Classifier
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies import _matrix
-from hf_infodist.studies._data import TASKS, Task
-from hf_infodist.studies._zoo import Checkpoint, held_out_accuracy, trained
+from hf_infodist.studies.measures.matrices import Relation, all_pairs, finish, triplets
+from hf_infodist.studies.networks.data import TASKS, Task, sample
+from hf_infodist.studies.networks.zoo import Checkpoint, held_out_accuracy, trained
 
 KINDS = {"fashion": "clothes", "mnist": "digits", "digits": "digits"}  # all others are shapes
 HELD_OUT = 300  # pictures of each dataset that are not trained on
@@ -41,7 +41,7 @@ def _trained(one: Checkpoint, task: Task, work: Path, steps: int) -> Classifier:
     return trained(one, train, work, epochs=epochs)
 
 
-def questions(zoo: tuple[Checkpoint, ...]) -> dict[str, tuple[_matrix.Relation, _matrix.Relation]]:
+def questions(zoo: tuple[Checkpoint, ...]) -> dict[str, tuple[Relation, Relation]]:
     """Return who should be near whom: of an anchor's kind, and a stranger."""
 
     def dataset(a: int, b: int) -> bool:
@@ -76,18 +76,12 @@ def main(argv: list[str] | None = None) -> None:
     zoo = tuple(Checkpoint(f"{name}-s{seed}", "resnet10", name, seed) for name in tasks for seed in range(args.seeds))
     with one_thread("cpu"):
         models = [_trained(one, tasks[one.task], args.work, args.steps) for one in zoo]
-        images = _matrix.sample("mixture of all datasets", mixture(tasks, args.k), args.k)
-        matrices = _matrix.all_pairs(models, images, PROTOCOLS[args.protocol])
+        images = sample("mixture of all datasets", mixture(tasks, args.k), args.k)
+        matrices = all_pairs(models, images, PROTOCOLS[args.protocol])
         accuracies = {
             one.name: held_out_accuracy(model, tasks[one.task].first(HELD_OUT))
             for one, model in zip(zoo, models, strict=True)
         }
-    answers, groups = _matrix.triplets(matrices, questions(zoo)), [_kind(one.task) for one in zoo]
+    answers, groups = triplets(matrices, questions(zoo)), [_kind(one.task) for one in zoo]
     more = {"accuracy": accuracies}
-    _matrix.finish("datasets_map", words, matrices, answers, more, groups=groups, output=args.output)
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "datasets_map", *sys.argv[1:]])
+    finish("datasets_map", words, matrices, answers, more, groups=groups, output=args.output)

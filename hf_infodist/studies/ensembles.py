@@ -22,17 +22,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hf_infodist.analysis.placing import place_names
 from hf_infodist.baselines.measures import MEASURES
-from hf_infodist.models import Classifier
-from hf_infodist.pairwise import INFODIST, pairwise_distances
-from hf_infodist.placing import place_names
-from hf_infodist.processes import one_thread
+from hf_infodist.distances.pairwise import pairwise_distances
+from hf_infodist.models.classifier import Classifier
+from hf_infodist.processes import make_accelerator, one_thread
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies import _report
-from hf_infodist.studies._fit import Examples, Fitted, Goal, Score, Training, log_probabilities, score
-from hf_infodist.studies._scale import PAPER, SMALL, Data, Scale, Trained, classifier, fresh, load, trained
-from hf_infodist.studies._statistics import Nested, mean, nested
-from hf_infodist.training import make_accelerator
+from hf_infodist.results.matrix import INFODIST
+from hf_infodist.studies.measures.statistics import Nested, mean, nested
+from hf_infodist.studies.networks.fit import Examples, Fitted, Goal, Score, Training, log_probabilities, score
+from hf_infodist.studies.networks.scale import PAPER, SMALL, Data, Scale, Trained, classifier, fresh, load, trained
+from hf_infodist.studies.report import output as report
 
 HALVES = {100: "0123", 75: "0124", 50: "0145", 25: "0456", 0: "4567"}  # which eighths, by overlap with the first half
 SCALES = {
@@ -99,7 +99,7 @@ def repeat(scale: Scale, training: Training, goal: Goal, data: Data, seed: int, 
         logs.append(log_probabilities(one.network, data.test.images, make_accelerator().device))
         models.append(classifier(one.network, member.name, data))
     alone, together = judge(logs, data.test.targets)
-    return Repeat(fitted, alone, together, measure(models, scale, data))
+    return Repeat(fitted, alone, together, measure_distances(models, scale, data))
 
 
 def _until_reached(
@@ -138,7 +138,7 @@ def judge(logs: Sequence[Tensor], labels: Tensor) -> tuple[list[Score], dict[str
     return alone, dict(zip(_JUDGED, map(np.array, columns), strict=True))
 
 
-def measure(models: Sequence[Classifier], scale: Scale, data: Data) -> dict[str, NDArray[np.float64]]:
+def measure_distances(models: Sequence[Classifier], scale: Scale, data: Data) -> dict[str, NDArray[np.float64]]:
     """Return what every measure says of every pair, as a distance."""
     pairs = tuple(np.array(list(combinations(range(len(models)), 2))).T)
     names = [INFODIST, *(f"{one.space}/{one.name}" for one in MEASURES if one.name != "KL(B‖A)")]
@@ -217,9 +217,9 @@ def figures(repeats: Sequence[Repeat]) -> dict[str, Any]:
 
 def draw(repeats: Sequence[Repeat], output: Path | None) -> None:
     """Draw figure 6: loss and accuracy of pairs against their distance."""
-    from hf_infodist.plots import COLOURS
+    from hf_infodist.analysis.plots import COLOURS
 
-    figure = _report.new_figure(9, 4)
+    figure = report.new_figure(9, 4)
     nats = np.stack([by_condition(one.measures[INFODIST]) for one in repeats])
     for place, (judged, unit) in enumerate((("loss", "test loss, nats"), ("accuracy", "test accuracy"))):
         axes = figure.add_subplot(1, 2, place + 1)
@@ -235,7 +235,7 @@ def draw(repeats: Sequence[Repeat], output: Path | None) -> None:
         means = np.stack([nats.mean(0), values.mean(0)], 1)
         place_names(axes, means, [f"{row[1]} %" for row in ROWS], axes.bbox)
     figure.axes[0].legend(frameon=False, fontsize=8)
-    _report.save(figure, output, "ensembles")
+    report.save(figure, output, "ensembles")
 
 
 def summary(repeats: Sequence[Repeat]) -> str:
@@ -256,7 +256,7 @@ def summary(repeats: Sequence[Repeat]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Train and measure what is missing, and show what the distance tells of ensembles."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args = _report.arguments("ensembles", __doc__, SCALES).parse_args(words)
+    args = report.arguments("ensembles", __doc__, SCALES).parse_args(words)
     scale, training, goal = SCALES[args.scale]
     scale = scale.sized(args.train, args.k)
     settings = {"scale": scale.to_dict(), "training": training, "goal": goal, "seeds": args.seeds}
@@ -265,12 +265,6 @@ def main(argv: list[str] | None = None) -> None:
         data = load(scale)
         for seed in range(args.seeds):
             repeats.append(repeat(scale, training, goal, data, seed, args.work))
-            _report.write("ensembles", words, {"settings": settings, **figures(repeats)}, args.output)
+            report.write("ensembles", words, {"settings": settings, **figures(repeats)}, args.output)
     draw(repeats, args.output)
-    _report.show(summary(repeats))
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "ensembles", *sys.argv[1:]])
+    report.show(summary(repeats))

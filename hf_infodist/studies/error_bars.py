@@ -18,11 +18,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from hf_infodist.codelength import Codelength
-from hf_infodist.distance import Pair, code_pair, prepare_pair
+from hf_infodist.distances.code import code_pair
+from hf_infodist.pair import Pair, prepare_pair
+from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol
-from hf_infodist.result import package_versions
-from hf_infodist.training import make_accelerator
+from hf_infodist.results.codelength import Codelength
+from hf_infodist.results.records import package_versions
 
 
 def spread(codes: Sequence[Codelength]) -> dict[str, float]:
@@ -110,9 +111,3 @@ def main(argv: list[str] | None = None) -> None:
     if args.output:
         args.output.write_text(text + "\n")
     sys.stdout.write(text + "\n")
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "error_bars", *sys.argv[1:]])

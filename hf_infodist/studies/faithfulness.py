@@ -30,20 +30,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_infodist.models import Classifier
-from hf_infodist.processes import one_thread
-from hf_infodist.studies import _changes, _curves, _setting
-from hf_infodist.studies._compare import INFODIST, MEASURES, SIMILARITIES, Comparison, compare
-from hf_infodist.studies._curves import Panel
-from hf_infodist.studies._data import Task
-from hf_infodist.studies._matrix import provenance
-from hf_infodist.studies._resnet import ResNet
-from hf_infodist.studies._setting import Setting
-from hf_infodist.training import make_accelerator
+from hf_infodist.models.classifier import Classifier
+from hf_infodist.processes import make_accelerator, one_thread
+from hf_infodist.studies.measures.compare import INFODIST, MEASURES, SIMILARITIES, Comparison, compare
+from hf_infodist.studies.networks import changes
+from hf_infodist.studies.networks import setting as _setting
+from hf_infodist.studies.networks.data import Task
+from hf_infodist.studies.networks.resnet import ResNet
+from hf_infodist.studies.networks.setting import Setting
+from hf_infodist.studies.report import curves as _curves
+from hf_infodist.studies.report.curves import Panel
+from hf_infodist.studies.report.output import provenance
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SCENARIOS = ("two tasks", "two starts", "to the initial network", "to the final network")
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 Values = NDArray[np.float64]
 
 
@@ -81,7 +82,7 @@ class Experiment:
         goal = _setting.classifier(b, labels, self.test, "θ_B")
         rows = []
         for share in SHARES:
-            network = _changes.interpolated(a, b, share)
+            network = changes.interpolated(a, b, share)
             mixed = _setting.classifier(network, labels, self.test, f"θ({share:g})")
             found = compare(mixed, goal, images, self.setting.coding)
             rows.append(self._row(scenario, f"{share:g}", _setting.held_out_accuracy(network, test), found))
@@ -112,7 +113,7 @@ class Experiment:
 
     def _row(self, scenario: str, place: str, accuracy: float, found: Comparison) -> dict[str, Any]:
         nats = found.values[INFODIST]
-        _LOG.info("seed %d, %s, %s: %.1f nats, accuracy %.3f", self.seed, scenario, place, nats, accuracy)
+        logger.info("seed %d, %s, %s: %.1f nats, accuracy %.3f", self.seed, scenario, place, nats, accuracy)
         return {"place": place, "accuracy": accuracy, **found.to_dict()}
 
 
@@ -246,9 +247,3 @@ def main(argv: list[str] | None = None) -> None:
             runs.append(Experiment(setting, args.work, train, test, seed).run())
             text = finish(words, setting, runs, args.output)
     sys.stdout.write(text + "\n")
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "faithfulness", *sys.argv[1:]])

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from hf_infodist.coding.trainer import train_codelength
 from hf_infodist.pair import Pair
+from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.result import package_versions
-from hf_infodist.studies._pairs import PAIRS, default_data, load_pair
-from hf_infodist.studies._preqtorch import encode
-from hf_infodist.training import make_accelerator, train_codelength
+from hf_infodist.results.records import package_versions
+from hf_infodist.studies.measures.preqtorch import encode
+from hf_infodist.studies.networks.pairs import PAIRS, default_data, load_pair
 
 CODERS = ("standard", "thorough", "single", "blockwise", "paper", "preqtorch-blocks")
 _PAIRS = ("other-half", "from-random")
@@ -51,14 +52,14 @@ class Point:
     seconds: float
 
 
-def measure(name: str, pair: Pair, coder: str, k: int, accelerator: Accelerator) -> Point:
+def measure_point(name: str, pair: Pair, coder: str, k: int, accelerator: Accelerator) -> Point:
     """Code B given A."""
-    ends = (pair.a, pair.outputs_a, pair.b, pair.outputs_b)
+    pair.ends("b_given_a")  # runs the models, whose time does not count
     started = time.perf_counter()
     if coder == "preqtorch-blocks":
         nats = encode(pair, "blocks", _PREQTORCH_RATE, batchnorm="adapting", accelerator=accelerator).nats
         return Point(name, coder, k, nats, None, time.perf_counter() - started)
-    code = train_codelength(*ends, PROTOCOLS[coder], accelerator=accelerator)
+    code = train_codelength(pair, "b_given_a", PROTOCOLS[coder], accelerator=accelerator)
     last = float(code.image_nats[-(k // 10) :].mean())
     return Point(name, coder, k, code.nats, last, time.perf_counter() - started)
 
@@ -75,7 +76,7 @@ def points(ks: Sequence[int], coders: Sequence[str], work: Path, data: Path) -> 
             pair = load_pair(replace(setting, k=k), data, seed=0, accelerator=accelerator) if missing else None
             for coder in missing:
                 assert pair is not None
-                found.append(measure(setting.name, pair, coder, k, accelerator))
+                found.append(measure_point(setting.name, pair, coder, k, accelerator))
                 with file.open("a") as lines_file:
                     lines_file.write(json.dumps(asdict(found[-1])) + "\n")
     return [point for point in found if point.k in ks and point.coder in coders]
@@ -130,7 +131,3 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.write(
             f"{point.pair}, k={point.k}, {point.coder}: {point.nats:.1f} nats{last}, {point.seconds:.0f} s\n"
         )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

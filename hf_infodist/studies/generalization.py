@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_infodist.placing import place_names
-from hf_infodist.processes import one_thread
-from hf_infodist.studies import _report
-from hf_infodist.studies._complexity import Complexity, complexity
-from hf_infodist.studies._fit import Fitted, Goal, Score, Training, log_probabilities, score
-from hf_infodist.studies._scale import PAPER, SMALL, Data, Scale, fresh, load, trained
-from hf_infodist.studies._statistics import Interval, Nested, mean, nested
-from hf_infodist.training import make_accelerator
+from hf_infodist.analysis.placing import place_names
+from hf_infodist.processes import make_accelerator, one_thread
+from hf_infodist.studies.measures.complexity import Complexity, complexity
+from hf_infodist.studies.measures.statistics import Interval, Nested, mean, nested
+from hf_infodist.studies.networks.fit import Fitted, Goal, Score, Training, log_probabilities, score
+from hf_infodist.studies.networks.scale import PAPER, SMALL, Data, Scale, fresh, load, trained
+from hf_infodist.studies.report import output as report
 
 SCALES = {
     "small": (SMALL, Training(epochs=100), 0.1),
@@ -148,9 +147,9 @@ def figures(table: Table, names: Sequence[str]) -> dict[str, Any]:
 
 def draw(table: Table, names: Sequence[str], output: Path | None) -> None:
     """Draw figure 7: the gap against the distance from a fresh network."""
-    from hf_infodist.plots import COLOURS
+    from hf_infodist.analysis.plots import COLOURS
 
-    figure = _report.new_figure(6.5, 4.5)
+    figure = report.new_figure(6.5, 4.5)
     axes = figure.add_subplot()
     nats, gap = column(table, INFODIST), column(table, "gap")
     axes.plot(nats, gap, "o", color=COLOURS[5], markersize=3, alpha=0.7)
@@ -162,7 +161,7 @@ def draw(table: Table, names: Sequence[str], output: Path | None) -> None:
     axes.margins(0.15)
     figure.draw_without_rendering()
     place_names(axes, np.stack([nats.mean(0), gap.mean(0)], 1), names, axes.bbox)
-    _report.save(figure, output, "generalization")
+    report.save(figure, output, "generalization")
 
 
 def summary(table: Table, names: Sequence[str]) -> str:
@@ -187,7 +186,7 @@ def _nats(interval: Interval) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Train and measure what is missing, and show what the distance tells of generalisation."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args = _report.arguments("generalization", __doc__, SCALES).parse_args(words)
+    args = report.arguments("generalization", __doc__, SCALES).parse_args(words)
     scale, default, loss = SCALES[args.scale]
     scale = scale.sized(args.train, args.k)
     goal = Goal(loss, every=scale.train // 2)
@@ -199,12 +198,6 @@ def main(argv: list[str] | None = None) -> None:
         data = load(scale)
         for seed in range(args.seeds):
             table.append([row(one, scale, goal, data, seed, args.work) for one in all_of_them])
-            _report.write("generalization", words, {"settings": settings, **figures(table, names)}, args.output)
+            report.write("generalization", words, {"settings": settings, **figures(table, names)}, args.output)
     draw(table, names, args.output)
-    _report.show(summary(table, names))
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "generalization", *sys.argv[1:]])
+    report.show(summary(table, names))

@@ -34,21 +34,29 @@ from typing import Any
 
 import numpy as np
 
-from hf_infodist.processes import one_thread
-from hf_infodist.studies import _changes, _curves, _setting
-from hf_infodist.studies._changed_by import as_text, change, shown, table
-from hf_infodist.studies._compare import INFODIST, MEASURES, Comparison, compare, largest_change_of_logits, rounded
-from hf_infodist.studies._curves import Panel
-from hf_infodist.studies._data import Task
-from hf_infodist.studies._matrix import provenance
-from hf_infodist.studies._resnet import Architecture, ResNet
-from hf_infodist.studies._setting import Setting
-from hf_infodist.studies._zoo import tensors
-from hf_infodist.training import make_accelerator
+from hf_infodist.processes import make_accelerator, one_thread
+from hf_infodist.studies.measures.changed_by import as_text, change, shown, table
+from hf_infodist.studies.measures.compare import (
+    INFODIST,
+    MEASURES,
+    Comparison,
+    compare,
+    largest_change_of_logits,
+    rounded,
+)
+from hf_infodist.studies.networks import changes
+from hf_infodist.studies.networks import setting as _setting
+from hf_infodist.studies.networks.data import Task
+from hf_infodist.studies.networks.resnet import Architecture, ResNet
+from hf_infodist.studies.networks.setting import Setting
+from hf_infodist.studies.networks.zoo import tensors
+from hf_infodist.studies.report import curves as _curves
+from hf_infodist.studies.report.curves import Panel
+from hf_infodist.studies.report.output import provenance
 
 FACTORS, SHARES = (0.3, 3.0, 10.0), (0.5, 1.0)  # powers of two would round nothing
 _ATTACKED = 2000  # pictures by which adversarial perturbations are chosen
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,17 +98,17 @@ class Experiment:
     def changed(self, network: ResNet) -> Iterator[tuple[str, str, ResNet]]:
         """Yield scenario, coefficient and network of everything that θ_A becomes."""
         for factor in FACTORS:
-            yield "scaling", f"{factor:g}", _changes.scaled(network, factor)
+            yield "scaling", f"{factor:g}", changes.scaled(network, factor)
         for share in SHARES:
-            yield "neuron swapping", f"{share:g}", _changes.swapped(network, share, self.seed)
+            yield "neuron swapping", f"{share:g}", changes.swapped(network, share, self.seed)
         for std in self.setting.noise:
-            yield "perturbation", f"{std:g}", _changes.perturbed(network, std, self.seed)
+            yield "perturbation", f"{std:g}", changes.perturbed(network, std, self.seed)
         pixels, _ = tensors(_setting.halves(self.train)[0].first(_ATTACKED))
         for std in self.setting.attack:
             yield (
                 "adversarial perturbation",
                 f"{std:g}",
-                _changes.perturbed_adversarially(network, std, pixels, self.seed),
+                changes.perturbed_adversarially(network, std, pixels, self.seed),
             )
         if self.architecture.batch_norm:
             yield from self._retrained()
@@ -150,7 +158,7 @@ class Experiment:
         self, scenario: str, coefficient: str, network: ResNet, found: Comparison, test: Task, moved: float
     ) -> dict[str, Any]:
         accuracy = _setting.held_out_accuracy(network, test)
-        _LOG.info(
+        logger.info(
             "seed %d, %s, %s %s: %.1f nats, accuracy %.3f, logits moved by at most %.2g",
             self.seed, self.architecture.name, scenario, coefficient, found.values[INFODIST], accuracy, moved,
         )  # fmt: skip
@@ -205,9 +213,3 @@ def main(argv: list[str] | None = None) -> None:
                 kinds[name].append(Experiment(setting, args.work, train, test, seed, shape).run())
                 text = finish(words, setting, kinds, args.output)
     sys.stdout.write(text + "\n")
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "invariance", *sys.argv[1:]])

@@ -29,35 +29,37 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from hf_infodist.analysis.lineage import COPY_NATS_PER_IMAGE, ROOT_SHARE, find_copies
 from hf_infodist.baselines.measures import MEASURES
-from hf_infodist.lineage import COPY_NATS_PER_IMAGE, ROOT_SHARE, find_copies
-from hf_infodist.models import Classifier
-from hf_infodist.pairwise import INFODIST, PairwiseMatrix, pairwise_distances
-from hf_infodist.processes import one_thread
+from hf_infodist.distances.pairwise import pairwise_distances
+from hf_infodist.models.classifier import Classifier
+from hf_infodist.processes import make_accelerator, one_thread
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies import _descent, _matrix
-from hf_infodist.studies._descent import Answer, Values
-from hf_infodist.studies._forest import FOREST, SCALES, Birth, Scale, grow
-from hf_infodist.studies._scores import choose_share, score, shares, summarise, table
-from hf_infodist.training import make_accelerator
+from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
+from hf_infodist.studies.measures import descent
+from hf_infodist.studies.measures.descent import Answer, Values
+from hf_infodist.studies.measures.scores import choose_share, score, shares, summarise, table
+from hf_infodist.studies.networks.data import sample
+from hf_infodist.studies.networks.forest import FOREST, SCALES, Birth, Scale, grow
+from hf_infodist.studies.report.output import provenance, rounded
 
 DISTANCE, CHILD, PARENT = "d_p", "L'(child | parent)", "L'(parent | child)"
 RULES = {  # by which parents are proposed, and from what; the first is that of the command
-    "nearest of the more central": (_descent.nearest_central, CHILD),
-    "arborescence": (_descent.arborescence, CHILD),
-    "arborescence of d_p": (_descent.arborescence, DISTANCE),
+    "nearest of the more central": (descent.nearest_central, CHILD),
+    "arborescence": (descent.arborescence, CHILD),
+    "arborescence of d_p": (descent.arborescence, DISTANCE),
 }
 _BASELINES = [one for one in MEASURES if one.name != "KL(B‖A)"]
 KINDS = ("test", "strange")
 _SHARES = [round(0.05 * step, 2) for step in range(6, 21)]
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-def measure(forest: Sequence[Classifier], images: Any, protocol: str) -> dict[str, PairwiseMatrix]:
+def measure_forest(forest: Sequence[Classifier], images: Any, protocol: str) -> dict[str, PairwiseMatrix]:
     """Measure all pairs by the information distance and by every baseline."""
     matrices = {}
     for name in (INFODIST, *(f"{one.space}/{one.name}" for one in _BASELINES)):
-        _LOG.info("measuring all pairs by %s", name)
+        logger.info("measuring all pairs by %s", name)
         matrices[name] = pairwise_distances(forest, images, protocol=PROTOCOLS[protocol], measure=name)
     return matrices
 
@@ -76,24 +78,24 @@ def readings(matrices: dict[str, PairwiseMatrix]) -> dict[str, Values]:
 
 def examine(births: tuple[Birth, ...], forest: Sequence[Classifier], images: Any, protocol: str) -> dict[str, Any]:
     """Measure and score one forest."""
-    matrices = measure(forest, images, protocol)
+    matrices = measure_forest(forest, images, protocol)
     read, distances = readings(matrices), matrices[INFODIST].distances
     copies = find_copies(distances, COPY_NATS_PER_IMAGE * len(images))
 
     def by_rule(name: str, share: float) -> list[Answer]:
         rule, reading = RULES[name]
-        return _descent.rule_answers(rule(read[reading], copies, share), copies, births)
+        return descent.rule_answers(rule(read[reading], copies, share), copies, births)
 
     return {
-        "nats": _matrix.rounded(matrices[INFODIST].nats),
-        "stderr_nats": _matrix.rounded(matrices[INFODIST].stderr_nats),
+        "nats": rounded(matrices[INFODIST].nats),
+        "stderr_nats": rounded(matrices[INFODIST].stderr_nats),
         "scores": {name: score(values, births) for name, values in read.items()},
         "rules": {
             name: {str(share): fmean(answer.right for answer in by_rule(name, share)) for share in _SHARES}
             for name in RULES
         },
         "proposed": {name: [vars(answer) for answer in by_rule(name, ROOT_SHARE)] for name in RULES},
-        "baselines": {name: _matrix.rounded(other.nats) for name, other in matrices.items() if name != INFODIST},
+        "baselines": {name: rounded(other.nats) for name, other in matrices.items() if name != INFODIST},
     }
 
 
@@ -110,9 +112,9 @@ def run(
     samples = {}
     for kind in kinds:
         task = test if kind == "test" else scale.strange()
-        images = _matrix.sample(f"{task.name}, {kind}", task.images, min(scale.k, len(task.images)))
+        images = sample(f"{task.name}, {kind}", task.images, min(scale.k, len(task.images)))
         samples[kind] = images
-        figures["samples"][kind] = {"images": images.to_dict(), "forests": []}
+        figures["samples"][kind] = {"images": vars(images.record), "forests": []}
     for seed in seeds:
         forest = grow(births, train.first(scale.train), work / f"forest-{seed}", scale, seed)
         for kind, images in samples.items():
@@ -146,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--protocol", "-p", choices=PROTOCOLS, help="instead of that of the scale")
     parser.add_argument("--train", type=int, help="pictures to train on, instead of those of the scale")
     args = parser.parse_args(words)
-    figures = {**_matrix.provenance("lineage", words), "root_share": ROOT_SHARE}
+    figures = {**provenance("lineage", words), "root_share": ROOT_SHARE}
     figures |= {"births": [vars(birth) for birth in FOREST], "samples": {}}
     changes = {name: value for name in ("k", "protocol", "train") if (value := getattr(args, name)) is not None}
     scale = replace(SCALES[args.scale], **changes)
@@ -157,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     with one_thread(make_accelerator().device):
         run(scale, FOREST, args.seeds, args.samples, args.work, figures)
     if args.output:
-        from hf_infodist.studies._lineage_plot import draw
+        from hf_infodist.studies.report.lineage_plot import draw
 
         args.output.mkdir(parents=True, exist_ok=True)
         (args.output / "lineage.json").write_text(json.dumps(figures) + "\n")
@@ -166,9 +168,3 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.write(
             f"{kind}: {found['images']['k']} images of {found['images']['id']}\n{table(found['summary'])}\n"
         )
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "lineage", *sys.argv[1:]])

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_infodist.processes import one_thread
-from hf_infodist.studies import _report
-from hf_infodist.studies._complexity import Complexity, complexity
-from hf_infodist.studies._fit import Score, Training, log_probabilities, score
-from hf_infodist.studies._scale import PAPER, SMALL, Data, Scale, Trained, fresh, load, trained
-from hf_infodist.studies._statistics import Interval, mean, spearman
-from hf_infodist.training import make_accelerator
+from hf_infodist.processes import make_accelerator, one_thread
+from hf_infodist.studies.measures.complexity import Complexity, complexity
+from hf_infodist.studies.measures.statistics import Interval, mean, spearman
+from hf_infodist.studies.networks.fit import Score, Training, log_probabilities, score
+from hf_infodist.studies.networks.scale import PAPER, SMALL, Data, Scale, Trained, fresh, load, trained
+from hf_infodist.studies.report import output as report
 
 SCALES = {
     "small": (SMALL, Training(epochs=12, anneal=True)),
@@ -75,13 +74,13 @@ class Point:
 def points(kind: Kind, base: Training, scale: Scale, data: Data, seed: int, work: Path) -> Iterator[Point]:
     """Train, judge and measure a network of each strength."""
     examples, build, device = data.draw(scale.train, seed), scale.networks[kind.network], make_accelerator().device
-    lesson = examples
+    taught = examples
     for number, strength in enumerate(kind.strengths):
         first = seed if kind.field else _seed(seed, number)
         network = fresh(build, data.classes, first)
-        done = trained(network, lesson, kind.training(base, strength), work, seed=first)
+        done = trained(network, taught, kind.training(base, strength), work, seed=first)
         said = log_probabilities(network, examples.images, device)
-        lesson = lesson if kind.field else examples.taught_by(said)
+        taught = taught if kind.field else examples.taught_by(said)
         test = score(log_probabilities(network, data.test.images, device), data.test.targets)
         yield Point(score(said, examples.targets), test, _measured(done, kind, strength, scale, data, seed))
 
@@ -147,9 +146,9 @@ def figures(table: Table) -> dict[str, Any]:
 
 def draw(table: Table, output: Path | None) -> None:
     """Draw figure 5, and accuracies below it."""
-    from hf_infodist.plots import COLOURS
+    from hf_infodist.analysis.plots import COLOURS
 
-    figure = _report.new_figure(11, 5)
+    figure = report.new_figure(11, 5)
     rows = (("nats", "d_p(f, 0), nats", COLOURS[0]), ("accuracy", "test accuracy", COLOURS[1]))
     grid: Any = figure.subplots(2, len(KINDS), sharex="col", sharey="row")
     for axes_of_row, (name, label, colour) in zip(grid, rows, strict=True):
@@ -164,7 +163,7 @@ def draw(table: Table, output: Path | None) -> None:
         axes.set_title(kind.name + (", no BatchNorm" if kind.network == "plain" else ""), fontsize=10)
     for axes, kind in zip(grid[1], KINDS, strict=True):
         axes.set_xlabel("strength" if kind.field else "rounds")
-    _report.save(figure, output, "regularization")
+    report.save(figure, output, "regularization")
 
 
 def summary(table: Table) -> str:
@@ -186,7 +185,7 @@ def summary(table: Table) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Train and measure what is missing, and show how complexity follows strength."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args = _report.arguments("regularization", __doc__, SCALES).parse_args(words)
+    args = report.arguments("regularization", __doc__, SCALES).parse_args(words)
     scale, base = SCALES[args.scale]
     scale = scale.sized(args.train, args.k)
     settings = {"scale": scale.to_dict(), "training": base, "kinds": KINDS, "seeds": args.seeds}
@@ -195,12 +194,6 @@ def main(argv: list[str] | None = None) -> None:
         data = load(scale)
         for seed in range(args.seeds):
             table.append({kind.name: list(points(kind, base, scale, data, seed, args.work)) for kind in KINDS})
-            _report.write("regularization", words, {"settings": settings, **figures(table)}, args.output)
+            report.write("regularization", words, {"settings": settings, **figures(table)}, args.output)
     draw(table, args.output)
-    _report.show(summary(table))
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "regularization", *sys.argv[1:]])
+    report.show(summary(table))

@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from hf_infodist.distances.pairwise import pairwise_distances
 from hf_infodist.pair import Execution
-from hf_infodist.pairwise import pairwise_distances
 
 MODELS = ["demo:cnn", "demo:vit", "random:demo:cnn", "random:demo:vit"]
 
@@ -47,7 +47,7 @@ def code_and_measure(k: int) -> int:
     import datasets
     import numpy as np
 
-    from hf_infodist.distance import codelength
+    from hf_infodist.distances.distance import codelength
 
     def images() -> Any:
         rng = np.random.default_rng(0)
@@ -86,9 +86,3 @@ def main(argv: list[str] | None = None) -> None:
     if args.memory:
         figures["memory"] = memory(args.memory)
     json.dump(figures, sys.stdout, indent=2)
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "scaling", *sys.argv[1:]])

@@ -9,22 +9,22 @@ presets of that kind, and stops those that fall behind. A mixture needs no such 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from accelerate import Accelerator
 
-from hf_infodist.distance import Pair, prepare_pair
+from hf_infodist.coding.trainer import train_codelength
 from hf_infodist.errors import UnfitError, UsageError
+from hf_infodist.pair import Pair, prepare_pair
+from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 from hf_infodist.studies import require
-from hf_infodist.training import make_accelerator, train_codelength
 
 if TYPE_CHECKING:
     import optuna
 
-    from hf_infodist.models import Classifier
-    from hf_infodist.outputs import Outputs
 
 BUDGET = 25.0  # gradient images per image
 STARTS = ("single", "blockwise", "paper")
@@ -122,17 +122,19 @@ def search(
         raise UsageError(
             f"trials {trials} and budget {budget:g} leave nothing to search", why, "raise both to 1 or more"
         )
-    student, teacher = (pair.a, pair.outputs_a), (pair.b, pair.outputs_b)
-    if direction == "a_given_b":
-        student, teacher = teacher, student
+    (student, seen), (teacher, taught) = pair.ends(direction)
     accelerator, k = accelerator or make_accelerator(), len(pair.images)
-    study = _open_study(f"{student[1].key}-{teacher[1].key}-{budget:g}-{seed}", k, seed, budget, storage)
+    study = _open_study(f"{seen.key}-{taught.key}-{budget:g}-{seed}", k, seed, budget, storage)
+
+    def code(protocol: CodingProtocol, watch: _Watch) -> None:
+        train_codelength(pair, direction, protocol, accelerator=accelerator, on_block=watch)
+
     while len(_records(study)) < trials:
-        _try_one(study, (*student, *teacher), accelerator, seed, budget)
+        _try_one(study, code, k, seed, budget)
     records = _records(study)
     if all(record.outcome != "complete" for record in records):
         why = f"all {len(records)} protocols that were tried diverged"
-        raise UnfitError(f"{student[0].id} cannot be taught by {teacher[0].id}", why, "raise --trials")
+        raise UnfitError(f"{student.id} cannot be taught by {teacher.id}", why, "raise --trials")
     return SearchResult(propose(study.best_trial, seed), study.best_value, tuple(records))
 
 
@@ -167,15 +169,15 @@ def _params(protocol: CodingProtocol) -> dict[str, Any]:
 
 def _try_one(
     study: "optuna.Study",
-    ends: "tuple[Classifier, Outputs, Classifier, Outputs]",
-    accelerator: Accelerator,
+    code: Callable[[CodingProtocol, "_Watch"], None],
+    k: int,
     seed: int,
     budget: float,
 ) -> None:
     """Draw a protocol; run it if it fits the budget."""
     import optuna
 
-    trial, k = study.ask(), ends[1].logits.shape[0]
+    trial = study.ask()
     protocol = propose(trial, seed)
     if protocol.gradient_images(k) > budget * k:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)  # says nothing of its nats, so no draw learns from it
@@ -183,7 +185,7 @@ def _try_one(
     watch = _Watch(trial, k, spared="start" in trial.user_attrs)
     outcome: Literal["complete", "pruned", "diverged"] = "complete"
     try:
-        train_codelength(*ends, protocol, accelerator=accelerator, on_block=watch)
+        code(protocol, watch)
     except optuna.TrialPruned:
         outcome = "pruned"
     except UnfitError:
@@ -258,9 +260,3 @@ def _text(result: SearchResult) -> str:
     outcomes = [trial.outcome for trial in result.trials]
     counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in sorted(set(outcomes)))
     return f"{result.nats:.1f} nats: {drawn}\n{result.gradient_images:,} gradient images in all trials: {counts}"
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "search", *sys.argv[1:]])

@@ -19,12 +19,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hf_infodist.coding import PricedTargets, Targets
-from hf_infodist.learners import FineTuned, Start
-from hf_infodist.models import Classifier, load_classifier
-from hf_infodist.outputs import Pixels
+from hf_infodist.coding.finetuned import FineTuned
+from hf_infodist.coding.learners import Start
+from hf_infodist.coding.targets import PricedTargets, Targets
+from hf_infodist.models.classifier import Classifier
+from hf_infodist.models.load import load_classifier
+from hf_infodist.outputs.arrays import Pixels
+from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.training import make_accelerator
 
 
 def bare_loop(network: nn.Module, pixels: Tensor, targets: Tensor, batch: int) -> None:
@@ -94,9 +96,3 @@ def main(argv: list[str] | None = None) -> None:
             "ratio": median(learner / bare for learner, bare in measured),
         }
     json.dump({"threads": torch.get_num_threads(), "images": args.images, "models": figures}, sys.stdout, indent=2)
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "throughput", *sys.argv[1:]])

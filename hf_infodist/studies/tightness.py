@@ -24,12 +24,12 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.result import package_versions
+from hf_infodist.results.records import package_versions
 from hf_infodist.studies import require
-from hf_infodist.studies._pairs import PAIRS, Setting, default_data, load_pair
-from hf_infodist.studies._ways import Outcome, Way, ways
-from hf_infodist.training import make_accelerator
+from hf_infodist.studies.measures.coders import Coder, Outcome, coders
+from hf_infodist.studies.networks.pairs import PAIRS, Setting, default_data, load_pair
 
 COLUMNS = (
     "static",
@@ -97,8 +97,8 @@ class Row:
         }
 
 
-def measure(
-    setting: Setting, wanted: dict[str, Way], work: Path, data: Path, *, seed: int, accelerator: Accelerator
+def measure_cells(
+    setting: Setting, wanted: dict[str, Coder], work: Path, data: Path, *, seed: int, accelerator: Accelerator
 ) -> Row:
     """Return a pair with the wanted cells; those that the work folder does not have are measured and added to it.
 
@@ -213,9 +213,9 @@ def main(argv: list[str] | None = None) -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     accelerator, rows = make_accelerator(), []
     for setting in (_changed(by_name[name], args) for name in args.pairs):
-        every = ways(setting, seed=args.seed, trials=args.trials)
+        every = coders(setting, seed=args.seed, trials=args.trials)
         wanted = {name: way for name, way in every.items() if _column(name) in args.columns}
-        rows.append(measure(setting, wanted, args.work, args.data, seed=args.seed, accelerator=accelerator))
+        rows.append(measure_cells(setting, wanted, args.work, args.data, seed=args.seed, accelerator=accelerator))
     if args.output:
         figures = {
             "seed": args.seed,
@@ -227,9 +227,3 @@ def main(argv: list[str] | None = None) -> None:
         }
         args.output.write_text(json.dumps(figures, indent=1) + "\n")
     sys.stdout.write(_table(rows) + "\n")
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "tightness", *sys.argv[1:]])

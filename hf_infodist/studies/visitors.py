@@ -21,14 +21,14 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from hf_infodist.result import package_versions
+from hf_infodist.results.records import package_versions
 from hf_infodist.studies import require
 
 POLITE = ("the queue is full", "in the queue already")
 _SERVE = """
 import sys
 from pathlib import Path
-from hf_infodist.show.app import build_demo, serve
+from hf_infodist.page.app import build_demo, serve
 if __name__ == "__main__":
     serve(build_demo(Path(sys.argv[1])), server_port=int(sys.argv[2]), quiet=True)
 """
@@ -118,7 +118,7 @@ def first_paint(address: str, chromium: str, visits: int = 5) -> list[float]:
     return seconds
 
 
-def measure(visitors: int, seconds: float, pause: float, chromium: str | None, port: int) -> dict[str, Any]:
+def measure_visits(visitors: int, seconds: float, pause: float, chromium: str | None, port: int) -> dict[str, Any]:
     """Start a page, let visitors come, and return the figures."""
     with tempfile.TemporaryDirectory() as store:
         (Path(store) / "page.py").write_text(_SERVE)
@@ -185,14 +185,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=7861)
     parser.add_argument("--output", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
-    figures = measure(args.visitors, args.seconds, args.pause, args.chromium, args.port)
+    figures = measure_visits(args.visitors, args.seconds, args.pause, args.chromium, args.port)
     text = json.dumps(figures, indent=1)
     if args.output:
         args.output.write_text(text + "\n")
     sys.stdout.write(text + "\n")
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "visitors", *sys.argv[1:]])

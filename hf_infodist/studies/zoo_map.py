@@ -12,12 +12,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from hf_infodist.pairwise import INFODIST, PairwiseMatrix
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies import _matrix
-from hf_infodist.studies._data import fashion_mnist
-from hf_infodist.studies._zoo import Checkpoint, held_out_accuracy, trained
+from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
+from hf_infodist.studies.measures.matrices import Relation, all_pairs, finish, triplets
+from hf_infodist.studies.networks.data import fashion_mnist, sample
+from hf_infodist.studies.networks.zoo import Checkpoint, held_out_accuracy, trained
 
 CLASSES = {"all": tuple(range(10)), "tops": (0, 2, 3, 4, 6), "rest": (1, 5, 7, 8, 9)}
 ZOO = (
@@ -29,7 +29,7 @@ ZOO = (
 )
 
 
-def questions(zoo: tuple[Checkpoint, ...]) -> dict[str, tuple[_matrix.Relation, _matrix.Relation]]:
+def questions(zoo: tuple[Checkpoint, ...]) -> dict[str, tuple[Relation, Relation]]:
     """Return who should be near whom: of an anchor's kind, and a stranger."""
 
     def task(a: int, b: int) -> bool:
@@ -75,18 +75,12 @@ def main(argv: list[str] | None = None) -> None:
     train, test = fashion_mnist("train").first(args.train), fashion_mnist("test")
     with one_thread("cpu"):
         models = [trained(one, train.only(CLASSES[one.task]), args.work, epochs=args.epochs) for one in zoo]
-        images = _matrix.sample("Fashion-MNIST test", test.images, args.k)
-        matrices = _matrix.all_pairs(models, images, PROTOCOLS[args.protocol])
+        images = sample("Fashion-MNIST test", test.images, args.k)
+        matrices = all_pairs(models, images, PROTOCOLS[args.protocol])
         accuracies = {
             one.name: held_out_accuracy(model, test.only(CLASSES[one.task]))
             for one, model in zip(zoo, models, strict=True)
         }
-    answers = _matrix.triplets(matrices, questions(zoo))
+    answers = triplets(matrices, questions(zoo))
     more = {"accuracy": accuracies, "mean_nats_to_resnets": to_resnets(matrices[INFODIST], zoo)}
-    _matrix.finish("zoo_map", words, matrices, answers, more, groups=[one.task for one in zoo], output=args.output)
-
-
-if __name__ == "__main__":
-    from hf_infodist.cli import main as infodist
-
-    infodist(["study", "zoo_map", *sys.argv[1:]])
+    finish("zoo_map", words, matrices, answers, more, groups=[one.task for one in zoo], output=args.output)

@@ -1,0 +1,1 @@
+"""What distances say: maps, trees, families, ensembles."""

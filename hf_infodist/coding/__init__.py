@@ -1,0 +1,1 @@
+"""The codelength: learners, their mixture, and the prequential loop."""

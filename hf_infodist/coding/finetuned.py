@@ -1,0 +1,275 @@
+"""Learners that fine-tune a copy of the student by gradient descent."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel
+
+from hf_infodist.coding.label_learners import Permutation
+from hf_infodist.coding.learners import Start, log_softmax64
+from hf_infodist.coding.loop import SPENT_NATS
+from hf_infodist.coding.targets import PricedTargets
+from hf_infodist.coding.units import parameter_units, with_mean_one
+from hf_infodist.outputs.arrays import Pixels
+from hf_infodist.processes import ProcessTeam
+from hf_infodist.protocol import CodingProtocol, LearnerSpec
+from hf_infodist.results.codelength import HEAD_IMAGES
+
+_WHOLE = slice(None)
+
+
+class Schedule:
+    """Which priced images make up each gradient step after a block, and at which share of the learning rate."""
+
+    def __init__(self, protocol: CodingProtocol):
+        self.protocol = protocol
+        self._rng = np.random.default_rng([protocol.seed, 2])
+
+    def steps(self, start: int, end: int) -> Iterator[tuple[NDArray[np.integer], float]]:
+        """Yield (indices of a batch, factor on the learning rate) for the block ``[start, end)``."""
+        batches = list(self._passes(end) if self.protocol.passes else self._online(start, end))
+        warm_up = max(1, len(batches) // 10)
+        for i, batch in enumerate(batches):
+            factor = min(1, (i + 1) / warm_up) * (1 - i / len(batches)) if self.protocol.anneal else 1.0
+            yield batch, factor
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the random generator."""
+        return dict(self._rng.bit_generator.state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._rng.bit_generator.state = state
+
+    def _passes(self, end: int) -> Iterator[NDArray[np.integer]]:
+        for _ in range(self.protocol.passes):
+            order = self._rng.permutation(end)
+            yield from np.split(order, range(self.protocol.batch, end, self.protocol.batch))
+
+    def _online(self, start: int, end: int) -> Iterator[NDArray[np.integer]]:
+        size = self.protocol.batch
+        for first in range(start, end, size):
+            yield np.arange(first, min(first + size, end))
+            for _ in range(self.protocol.replay):
+                yield self._rng.choice(end, min(size, end), replace=False, shuffle=False)
+
+
+class Trained:
+    """What the learners trained by Adam share: schedule, steps, averaging, and where they start.
+
+    Where the classes turn out to come in another order, they start anew with a head in that order: after any of the
+    blocks that begin within the first 256 images, if the permutation has explained the block better than they have.
+    """
+
+    costs_gradients = True
+    one_by_one = False
+    share = ProcessTeam()  # computes the gradients of a batch
+
+    def __init__(self, start: Start, spec: LearnerSpec, protocol: CodingProtocol, permutation: Permutation | None):
+        self.name = spec.name
+        self.spec, self.protocol, self.permutation = spec, protocol, permutation
+        self.schedule = Schedule(protocol)
+        self.unexplained_nats = 0.0
+        self._start_at(start)
+
+    def _start_at(self, start: Start) -> None:
+        self.start, self.initial = start, start.logits
+        self.network = self._new_network()
+        self.steps = 0
+        self.optimizer = torch.optim.Adam(self._parameter_groups(), lr=self.spec.lr, fused=True)
+        self._lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.averaged = None
+        if self.protocol.averaging:
+            self.averaged = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
+
+    def predict(self, start: int, end: int) -> Tensor:
+        """Return log-probabilities, ``[n, C]``; those of the start itself until the first step is made."""
+        if self.steps:
+            logits = self._predict_logits(slice(start, end))
+        else:
+            logits = torch.from_numpy(np.array(self.initial[start:end]))
+        return log_softmax64(logits)
+
+    def learn(self, start: int, end: int, priced: PricedTargets, nats: float) -> int:
+        """Take the steps that the protocol has for a block; a student that was right so far takes none."""
+        self.unexplained_nats += nats
+        if self.unexplained_nats < SPENT_NATS:
+            return 0
+        if self.protocol.restart:
+            self._start_at(self.start)
+        self._reorder_classes(start, end, nats)
+        images = 0
+        for index, factor in self.schedule.steps(start, end):
+            self._step(index, priced[index], factor)
+            images += len(index)
+        return images if self.costs_gradients else 0
+
+    def _reorder_classes(self, start: int, end: int, nats: float) -> None:
+        if self.permutation is None or start >= HEAD_IMAGES:
+            return
+        rows = self.permutation.rows()
+        if rows != self.start.rows and self.permutation.image_nats[start:end].sum() < nats:
+            self._start_at(replace(self.start, rows=rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return head start, weights, optimiser, average and schedule."""
+        return {
+            "rows": self.start.rows and list(self.start.rows),
+            "steps": self.steps,
+            "unexplained_nats": self.unexplained_nats,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": self.averaged and self.averaged.module.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        rows = state["rows"] and tuple(state["rows"])
+        if rows != self.start.rows:
+            self._start_at(replace(self.start, rows=rows))
+        self.steps, self.unexplained_nats = state["steps"], state["unexplained_nats"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged:
+            self.averaged.module.load_state_dict(state["averaged"])
+            self.averaged.n_averaged.fill_(self.steps)
+        self.schedule.load_state_dict(state["schedule"])
+
+    def stop(self) -> None:
+        """Free the network, its average and the optimiser's state."""
+        del self.network, self.averaged, self.optimizer
+
+    def _step(self, index: NDArray[np.integer], targets: Tensor, factor: float) -> None:
+        part = self._part(len(index))
+        logits = self._train_logits(index[part])
+        targets = targets[part].to(logits.device)
+        loss = -(targets.exp() * torch.log_softmax(logits.double(), dim=-1)).sum() / len(index)
+        divergence = loss.detach() + torch.xlogy(targets.exp(), targets.exp()).sum() / len(index)
+        if part != _WHOLE:
+            self.share.add([divergence])
+        if divergence.item() < SPENT_NATS:
+            return
+        for group, lr in zip(self.optimizer.param_groups, self._lrs, strict=True):
+            group["lr"] = lr * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if part != _WHOLE:
+            self.share.add([p.grad for p in self.network.parameters() if p.grad is not None])
+        self.optimizer.step()
+        self.steps += 1
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+
+    def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], _: Any) -> None:
+        """Move an exponential moving average, whose horizon grows to an eighth of the steps made."""
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, min(0.1, 8 / self.steps))
+            else:
+                mean.copy_(value)
+
+    def _part(self, batch: int) -> slice:
+        """Return the part of a batch whose gradients this process computes."""
+        return _WHOLE
+
+    @property
+    def _predictor(self) -> nn.Module:
+        return self.network if self.averaged is None else self.averaged.module
+
+    def _new_network(self) -> nn.Module:
+        raise NotImplementedError
+
+    def _parameter_groups(self) -> list[dict]:
+        raise NotImplementedError
+
+    def _predict_logits(self, index: slice) -> Tensor:
+        raise NotImplementedError
+
+    def _train_logits(self, index: NDArray[np.integer]) -> Tensor:
+        raise NotImplementedError
+
+
+class FineTuned(Trained):
+    """Trains every weight of the student by Adam; dropout is off, and there is no weight decay.
+
+    Args:
+        pixels: The images as the student sees them.
+        start: Makes the student, on its device, and says what it predicts at first.
+        spec: Learning rate and treatment of BatchNorm.
+        protocol: Schedule.
+        permutation: Tells whether classes come in another order.
+        autocast: Context of the forward passes (mixed precision).
+        chunk: Images per evaluation pass; does not change the number.
+        share: Processes that compute the gradients of each batch together; all of them hold this learner.
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        start: Start,
+        spec: LearnerSpec,
+        protocol: CodingProtocol,
+        permutation: Permutation | None = None,
+        *,
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
+        chunk: int = 64,
+        share: ProcessTeam | None = None,
+    ):
+        self.pixels, self.autocast, self.chunk = pixels, autocast, chunk
+        self.share = share or ProcessTeam()
+        super().__init__(start, spec, protocol, permutation)
+
+    def _new_network(self) -> nn.Module:
+        assert self.start.network is not None
+        network = self.start.network(self.start.rows).eval().requires_grad_(True)
+        parameter = next(network.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        self.units = parameter_units(network, self._images(slice(0, min(32, len(self.pixels)))))
+        if self.spec.step == "mean":
+            self.units = with_mean_one(self.units, network)
+        return network
+
+    def _images(self, index: slice | NDArray[np.integer]) -> Tensor:
+        return self.pixels.batch(index, self.device, self.dtype)
+
+    def _parameter_groups(self) -> list[dict]:
+        """One group per tensor: Adam in units of the tensor's own scale."""
+        return [
+            {"params": [p], "lr": self.spec.lr * self.units[name], "eps": 1e-8 / self.units[name]}
+            for name, p in self.network.named_parameters()
+        ]
+
+    @property
+    def _adapts(self) -> bool:
+        return self.spec.batchnorm == "adapting" and bool(self.norms)
+
+    def _part(self, batch: int) -> slice:
+        """Share a batch evenly, unless it is needed whole for its statistics, or too small."""
+        if self.share.size == 1 or self._adapts or batch < self.share.size:
+            return _WHOLE
+        return slice(self.share.index, None, self.share.size)
+
+    def _train_logits(self, index: NDArray[np.integer]) -> Tensor:
+        for norm in self.norms:  # one image has no batch statistics
+            norm.train(self._adapts and len(index) > 1)
+        with self.autocast():
+            return self.network(self._images(index))
+
+    @torch.no_grad()
+    def _predict_logits(self, index: slice) -> Tensor:
+        predictor = self._predictor.eval()  # batch statistics are for training only
+        with self.autocast():
+            chunks = [
+                predictor(self._images(slice(first, min(first + self.chunk, index.stop)))).cpu()
+                for first in range(index.start, index.stop, self.chunk)
+            ]
+        return torch.cat(chunks)

@@ -1,0 +1,1 @@
+"""Images: from the name of a dataset to an ordered sample."""

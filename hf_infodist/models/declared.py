@@ -1,0 +1,111 @@
+"""What the cards of models say they were made from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_infodist.errors import InfodistError
+from hf_infodist.models.names import DEMO, locate
+from hf_infodist.models.source import Source, quiet_hub
+
+_CARD = "README.md"
+_RELATIONS = {"finetune": "fine-tune", "adapter": "adapter", "merge": "merge", "quantized": "quantized version"}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a card says.
+
+    Attributes:
+        bases: Names of what the model was made from, as the card has them.
+        relation: In words: fine-tune, adapter, merge, quantized version.
+        among: Which of the models asked about these are.
+    """
+
+    bases: tuple[str, ...]
+    relation: str
+    among: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return it as said of the model: ``fine-tune of org/name``."""
+        return f"{self.relation} of {' and '.join(self.bases)}"
+
+
+def read_declared(models: Sequence[str]) -> dict[str, Declared]:
+    """Read ``base_model`` of the cards of models: of their repositories on the Hub, or of their folders.
+
+    A card that is missing, cannot be reached or cannot be read says nothing.
+
+    Args:
+        models: Names, as `load_classifier` takes them.
+
+    Returns:
+        By name; without those whose cards say nothing.
+    """
+    sources = {model: source for model in models if (source := _source(model))}
+    found = {}
+    for model, source in sources.items():
+        bases, relation = _base_models(_card(source))
+        among = tuple(
+            other
+            for other, its in sources.items()
+            if other != model and any(_is_meant(base, other, its, source) for base in bases)
+        )
+        if bases:
+            found[model] = Declared(bases, _RELATIONS.get(relation, _RELATIONS["finetune"]), among)
+    return found
+
+
+def _source(model: str) -> Source | None:
+    """Return where the card of a model lies; None if it has none: names in a file may be of models that are gone."""
+    if model.startswith("random:"):
+        return None
+    if model.startswith(("timm:", "torchvision:")):
+        try:
+            return locate(model, has_transform=True)
+        except InfodistError:
+            return None
+    if model.startswith("demo:"):
+        return Source(model, folder=DEMO / model.removeprefix("demo:"))
+    if model.startswith((".", "/", "~")) or Path(model).is_dir():
+        return Source(model, folder=Path(model).expanduser())
+    repo, _, revision = model.partition("@")
+    return Source(model, repo=repo, revision=revision or None)
+
+
+def _card(source: Source) -> str:
+    """Return the text of a model's card; nothing if there is none, or none that can be reached."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        if source.repo:
+            return Path(hf_hub_download(source.repo, _CARD, revision=source.revision)).read_text(encoding="utf-8")
+        return (source.folder / _CARD).read_text(encoding="utf-8") if source.folder else ""
+    except (HfHubHTTPError, OSError, ValueError):  # of a name that no repository can have, of text that is none
+        return ""
+
+
+def _base_models(card: str) -> tuple[tuple[str, ...], str]:
+    """Return names and relation from the head of a card; none where it has no such head, or a broken one."""
+    import yaml
+    from huggingface_hub import ModelCard
+
+    try:
+        with quiet_hub():
+            fields = ModelCard(card, ignore_metadata_errors=True).data.to_dict()
+    except (ValueError, yaml.YAMLError):
+        return (), ""
+    bases = fields.get("base_model") or ()
+    names = (bases,) if isinstance(bases, str) else tuple(bases) if isinstance(bases, list) else ()
+    return tuple(map(str, names)), str(fields.get("base_model_relation") or "")
+
+
+def _is_meant(base: str, other: str, its: Source, card: Source) -> bool:
+    """Tell whether a name in a card is that of another model: its name, its repository, or the path of its folder."""
+    if base in (other, other.partition("@")[0], its.repo):
+        return True
+    if its.folder is None or its.repo:
+        return False
+    starts = [Path(), *([card.folder, card.folder.parent] if card.folder else [])]
+    return any((start / base).resolve() == its.folder.resolve() for start in starts)

@@ -1,0 +1,159 @@
+"""From a name or a module to a classifier."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from hf_infodist.errors import UnfitError, UsageError
+from hf_infodist.models.build import build
+from hf_infodist.models.classifier import Classifier, Network, bytes_of
+from hf_infodist.models.folders import check_classes, check_problem
+from hf_infodist.models.heads import find_heads
+from hf_infodist.models.labels import labels_of
+from hf_infodist.models.names import locate
+from hf_infodist.models.preprocessing import Preprocessing, preprocessing_of
+from hf_infodist.models.source import Source, refusing
+from hf_infodist.models.weights import fetch_weights
+
+
+def load_classifier(
+    name: str | nn.Module | Classifier,
+    *,
+    transform: Callable[[Image.Image], Tensor] | None = None,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    pickles: bool = True,
+) -> Classifier:
+    """Load an image classifier.
+
+    Args:
+        name: `org/name[@revision]` on the Hub, `timm:NAME`, `torchvision:NAME[@WEIGHTS]`, a local folder,
+            `random:NAME` (same architecture, fresh weights), `demo:cnn`, `demo:vit`, or a loaded module.
+        transform: RGB image → pixels `[3, H, W]`. Needed for plain modules; elsewhere instead of the model's own.
+        labels: A name per class, instead of the model's own.
+        seed: Seed of the fresh weights of `random:NAME`.
+        pickles: Whether weights that are not safetensors are read, if they hold nothing but tensors.
+
+    Returns:
+        The classifier. A `Classifier` is returned as it is; a module is copied.
+
+    Raises:
+        UsageError: If the name can mean several things or has no known form.
+        NotFoundError: If the name leads nowhere, or to a place that cannot be reached now.
+        UnfitError: If it leads to something that is not a whole, safe image classifier.
+
+    Examples:
+        >>> load_classifier("random:timm:test_resnet.r160_in1k").num_classes
+        1000
+    """
+    if isinstance(name, Classifier):
+        return name
+    if isinstance(name, nn.Module):
+        source, module = _recognise(name), copy.deepcopy(name).cpu()
+    else:
+        source = fetch_weights(locate(name, has_transform=transform is not None), pickles=pickles)
+        module = build(source, seed)
+    return _describe(source, module, transform, labels)
+
+
+def check_name(name: str) -> None:
+    """Raise what `load_classifier` would raise about a name before it fetches any weights."""
+    locate(name, has_transform=True)
+
+
+def count_parameters(name: str) -> int:
+    """Count the weights of a model from its configuration alone: nothing is fetched or allocated for them.
+
+    Args:
+        name: As in `load_classifier`.
+    """
+    source = locate(name, has_transform=True)
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(replace(source, fresh=True), 0).parameters())
+
+
+# From a module to a classifier
+
+
+def _recognise(module: nn.Module) -> Source:
+    """Tell which library a loaded module is from."""
+    name = type(module).__name__
+    if isinstance(getattr(module, "pretrained_cfg", None), dict):
+        return Source(name, "timm")
+    if hasattr(module, "config_class"):
+        check_problem(name, module.config)
+        return Source(name, "transformers")
+    return Source(name, "torch")
+
+
+def _describe(source: Source, module: nn.Module, transform: Any, labels: Sequence[str] | None) -> Classifier:
+    """Ask a module about one image, and describe what it turns out to be."""
+    network = _at_least_float32(Network(module).eval())
+    preprocessing = preprocessing_of(source, module, transform)
+    pixels = _example(source, preprocessing)
+    preprocessing = replace(preprocessing, settings=_with_example(preprocessing.settings, pixels))
+    example = torch.stack([pixels, pixels]).to(_dtype(network))  # [2, 3, H, W]
+    num_classes = _count_classes(source, network, example)
+    if labels is not None and len(labels) != num_classes:
+        what, why = f"{len(labels)} labels were given for {source.id!r}", f"it has {num_classes} classes"
+        raise UsageError(what, why, "give one label per class, in the order of the logits")
+    names = tuple(labels) if labels is not None else labels_of(source, module, num_classes)
+    heads = find_heads(network, example, num_classes)
+    return Classifier(source.id, source.library, source.revision, network, num_classes, names, preprocessing, heads)
+
+
+def _at_least_float32(network: Network) -> Network:
+    """Widen half precision, and make dtypes one; float64 stays only if all weights are."""
+    dtypes = {parameter.dtype for parameter in network.parameters() if parameter.is_floating_point()}
+    return network.double() if dtypes == {torch.float64} else network.float()
+
+
+def _dtype(network: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _example(source: Source, preprocessing: Preprocessing) -> Tensor:
+    """Preprocess one fixed image of noise, to `[3, H, W]`."""
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    with refusing(source, "its preprocessing fails"):
+        pixels = preprocessing.transform(Image.fromarray(noise))
+    if not isinstance(pixels, Tensor) or pixels.ndim != 3 or len(pixels) != 3:
+        shape = list(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
+        why = f"its preprocessing makes {shape} of an image, not a tensor [3, height, width]"
+        fix = "choose a model for colour images, or another transform"
+        raise UnfitError(f"{source.id!r} does not take RGB images", why, fix)
+    return pixels
+
+
+def _with_example(settings: dict[str, Any], pixels: Tensor) -> dict[str, Any]:
+    """Add the size of images; and of a function, what it does to a fixed one, for code has no other identity."""
+    settings = {**settings, "input_size": list(pixels.shape)}
+    if settings["library"] == "torch":
+        settings["sha256_of_example"] = hashlib.sha256(bytes_of(pixels)).hexdigest()
+    return settings
+
+
+def _count_classes(source: Source, network: Network, example: Tensor) -> int:
+    """Count the classes of a network that gives sound logits for images."""
+    with torch.no_grad(), refusing(source, "it cannot take the images that its preprocessing makes"):
+        logits = network(example)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(example):
+        shape = list(getattr(logits, "shape", []))
+        why = f"for {len(example)} images it returns {shape}, not [images, classes]"
+        fix = "choose a model that returns one vector of logits per image"
+        raise UnfitError(f"{source.id!r} is not an image classifier", why, fix)
+    check_classes(source.id, logits.shape[1])
+    if not logits.isfinite().all():
+        why = "NaN or infinity has no probability"
+        fix = "check its weights; half-precision overflow during training is a common cause"
+        raise UnfitError(f"{source.id!r} gives logits that are not finite", why, fix)
+    return logits.shape[1]

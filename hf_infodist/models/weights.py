@@ -1,0 +1,139 @@
+"""Weights: fetched whole, and only in formats that run no code."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+from hf_infodist.errors import UnfitError
+from hf_infodist.hub import missing, one_line, refusal, unreachable
+from hf_infodist.models.source import Source, quiet, refusing
+
+SAFE_WEIGHTS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
+PICKLED_WEIGHTS = ["pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"]
+
+
+def fetch_weights(source: Source, *, pickles: bool = True) -> Source:
+    """Fetch weights that are not here yet, and make sure that they are whole and harmless.
+
+    Args:
+        source: From `locate`.
+        pickles: Whether weights that are not safetensors are read, if they hold nothing but tensors.
+
+    Raises:
+        NotFoundError: If they cannot be reached now.
+        UnfitError: If there are none, or if they are corrupt or may run code.
+    """
+    if source.fresh:
+        return source
+    if source.folder is None:
+        if not pickles:
+            raise _only_pickles(source)
+        _check_weights(source, _download(source))
+        return source
+    folder = source.folder
+    if source.repo:
+        with quiet(bars=True):
+            folder = snapshot(source.repo, source.revision, SAFE_WEIGHTS)
+            if pickles and not _weight_files(folder):
+                folder = snapshot(source.repo, source.revision, PICKLED_WEIGHTS)
+    files = _weight_files(folder)
+    if not pickles and not any(path.suffix == ".safetensors" for path in files):
+        raise _only_pickles(source)
+    if not files:
+        why = "there is no model.safetensors and no pytorch_model.bin; ONNX, TensorFlow and Flax files are not read"
+        fix = f"convert them, choose another repository, or use random:{source.id} for fresh weights"
+        raise UnfitError(f"{source.id!r} has no PyTorch weights", why, fix)
+    for path in files:
+        _check_weights(source, path)
+    return replace(source, folder=folder)
+
+
+def _only_pickles(source: Source) -> UnfitError:
+    why = "here only safetensors are read: other formats may hold code"
+    return UnfitError(f"{source.id!r} has no safetensors", why, "ask its author for them, or choose another model")
+
+
+# Weights
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """List the weight files that will be read: safetensors where there are any."""
+    patterns = (("*.safetensors",), ("*.bin", "*.pth", "*.pt"))
+    found = [sorted(path for pattern in group for path in folder.glob(pattern)) for group in patterns]
+    return found[0] or found[1]
+
+
+def _download(source: Source) -> Path:
+    """Put a weight file into torch's cache, where its library will look for it."""
+    from huggingface_hub import constants
+
+    name = source.url.rpartition("/")[2]
+    import torch
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return path
+    if constants.HF_HUB_OFFLINE:
+        raise unreachable(source.id, "the network")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sha256_start = re.search(r"-([a-f0-9]{8,})\.", name)
+    with refusing(source, "its download is not what was published"):
+        try:
+            torch.hub.download_url_to_file(source.url, str(path), sha256_start and sha256_start[1])
+        except OSError as error:
+            raise unreachable(source.id, source.url, error) from None
+    return path
+
+
+def _check_weights(source: Source, path: Path) -> None:
+    """Refuse truncated files, and pickles that may run code, without running it."""
+    import torch
+    from safetensors import safe_open
+
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt"):
+                return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on protocols before it refuses them
+            torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # damaged pickles raise whatever they happen to spell
+        unsafe = isinstance(error, pickle.UnpicklingError) and _is_pickle(path)
+        what = f"{source.id!r} cannot be loaded: {path.name} is {'unsafe' if unsafe else 'corrupt'}"
+        if unsafe:
+            why, fix = "it is a pickle that may run code; it was not run", "ask its author for safetensors"
+        else:
+            why, fix = f"it is truncated or damaged ({one_line(error)})", "download or save it again"
+        raise UnfitError(what, why, fix) from None
+
+
+def _is_pickle(path: Path) -> bool:
+    """Tell a whole pickle of any protocol from a damaged file; it is parsed, not run."""
+    if zipfile.is_zipfile(path):
+        return True
+    try:
+        with path.open("rb") as file:
+            return all(True for _ in pickletools.genops(file))
+    except Exception:  # damaged pickles raise whatever they happen to spell
+        return False
+
+
+# The Hub
+
+
+def snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
+    """Download some files of a repository, or find them in the cache: a folder named by the commit."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, library_name="hf_infodist"))
+    except errors.HFValidationError:
+        raise missing("model", repo) from None
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise refusal("model", repo, revision, error) or unreachable(repo, "the Hub", error) from None

@@ -1,0 +1,1 @@
+"""What a classifier makes of images: logits, and features of all layers."""

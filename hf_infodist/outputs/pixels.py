@@ -1,0 +1,101 @@
+"""Preprocessed pixels on disk: decoded once, 8 bits each where that is exact."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from hf_infodist.errors import ResourceError, UnfitError
+from hf_infodist.images.sample import Images
+from hf_infodist.models.preprocessing import Preprocessing
+from hf_infodist.outputs.arrays import forget
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DECODE_CHUNK = 64  # images decoded before any is written: bounds memory, keeps the threads busy
+_EXACT = 1e-5  # an 8-bit step is at least 1/255/std > 1e-3, so this tells round-off from a value between two steps
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``final`` at once when all is written; of two writers one wins."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=final.parent))
+    try:
+        yield new
+        try:
+            new.rename(final)
+        except OSError:
+            if not final.exists():
+                raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def write_pixels(path: Path, images: Images, preprocessing: Preprocessing, show: Callable) -> None:
+    """Write the preprocessed images, in 8 bits each where that is exact."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        rounded = _write_as(path, np.uint8, threads, images, preprocessing, show)
+        if not rounded:
+            _write_as(path, np.float32, threads, images, preprocessing, show)
+
+
+def _write_as(
+    path: Path, dtype: type, threads: ThreadPoolExecutor, images: Images, preprocessing: Preprocessing, show: Callable
+) -> bool:
+    """Write all images as ``dtype``; return False at the first that ``dtype`` cannot hold exactly."""
+    pixels = None
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+    bar = iter(show(iter(range(len(images)))))
+    for first in range(0, len(images), _DECODE_CHUNK):
+        rows = range(first, min(first + _DECODE_CHUNK, len(images)))
+        for row, image in zip(rows, threads.map(lambda i: preprocessing.transform(images[i]), rows), strict=True):
+            next(bar)
+            if pixels is None:
+                pixels = allocate(path, dtype, (len(images), *image.shape))
+            if image.shape != pixels.shape[1:]:
+                raise UnfitError(
+                    f"image {row} becomes {tuple(image.shape)} after preprocessing, earlier ones {pixels.shape[1:]}",
+                    "images of one batch need one size",
+                    "give the model a transform that resizes and crops to a fixed size",
+                )
+            if dtype is np.uint8:
+                steps = (image * std + mean) * 255
+                if (steps - steps.round()).abs().max() > _EXACT * 255 or steps.min() < -0.5 or steps.max() > 255.5:
+                    return False
+                image = steps.round().to(torch.uint8)
+            pixels[row] = image.numpy()
+        forget(pixels)
+    return True
+
+
+def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> NDArray:
+    """Make a memory-mapped array whose place on the disk is reserved: writing to a full disk would end the process.
+
+    Raises:
+        ResourceError: If the disk has not that much left.
+    """
+    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except AttributeError:
+        pass  # not on this system
+    except OSError as error:
+        if error.errno not in _FULL:
+            return array  # not on this file system
+        raise ResourceError(
+            f"{path.stem} of {shape[0]:,} images take {array.nbytes / 1e6:,.1f} MB of disk",
+            f"{path.parent.parent} has {shutil.disk_usage(path.parent).free / 1e6:,.1f} MB left: {error.strerror}",
+            "lower -k, delete what is not needed there, or set INFODIST_HOME to a folder on a larger disk",
+        ) from error
+    return array

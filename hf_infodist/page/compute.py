@@ -1,0 +1,144 @@
+"""The work behind the page: what a comparison would cost, and the comparison itself. Runs beside the page."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from hf_infodist.baselines import baselines
+from hf_infodist.distances.code import stored_directions
+from hf_infodist.distances.cost import Estimate, estimate_cost, total_cost
+from hf_infodist.distances.distance import distance_of_pair
+from hf_infodist.errors import InfodistError, UnfitError
+from hf_infodist.images.sample import load_images
+from hf_infodist.models.classifier import Classifier
+from hf_infodist.models.load import count_parameters, load_classifier
+from hf_infodist.page.differences import differences
+from hf_infodist.page.events import Block, Checked, Done, Event, Stage
+from hf_infodist.page.records import Record
+from hf_infodist.page.request import DEMO, OFFERED, Comparison, Limits, Refusal
+from hf_infodist.pair import Pair, prepare_pair
+from hf_infodist.processes import make_accelerator
+from hf_infodist.protocol import PROTOCOLS, CodingProtocol, resolve_protocol
+from hf_infodist.results.distance import InformationDistance
+
+Tell = Callable[[Event], None]
+_HUB_SECONDS = 5.0  # the Hub has so long to say how large a model is
+
+
+def check(comparison: Comparison, limits: Limits) -> Checked:
+    """Return what a comparison would cost; fetches configurations, no weights.
+
+    Raises:
+        Refusal: If a model cannot take part; it names the box.
+    """
+    parameters = (
+        _check_model("a", comparison.a, limits.parameters, limits.weight_bytes),
+        _check_model("b", comparison.b, limits.parameters, limits.weight_bytes),
+    )
+    fresh = [load_classifier(f"random:{name.removeprefix('random:')}") for name in (comparison.a, comparison.b)]
+    device = make_accelerator().device
+    protocol = resolve_protocol(comparison.protocol, comparison.seed)
+    cost = estimate_cost(fresh, comparison.k, protocol, device)
+    fits = cost.seconds <= limits.seconds
+    instead = "" if fits else _what_fits(cost, protocol, limits)
+    return Checked(parameters, float(cost.flops), cost.seconds, cost.device, fits, instead)
+
+
+def compare(comparison: Comparison, limits: Limits, tell: Tell) -> Done:
+    """Compare two models, telling block by block how it goes.
+
+    Args:
+        comparison: What was asked.
+        limits: What is given.
+        tell: Receives events; may raise, which ends the run and keeps its checkpoint.
+    """
+    tell(Stage(f"fetching {comparison.a} and {comparison.b}"))
+    a, b = _load("a", comparison.a, limits), _load("b", comparison.b, limits)
+    tell(Stage(f"running both models on {comparison.k} images of {comparison.images}"))
+    images = load_images(comparison.images, k=comparison.k, seed=comparison.seed)
+    accelerator = make_accelerator()
+    pair = prepare_pair(a, b, images, accelerator=accelerator)
+    protocol = resolve_protocol(comparison.protocol, comparison.seed)
+    directions = 2 - len(stored_directions(pair, protocol, accelerator=accelerator))
+    clock = _Clock(comparison.k, protocol, directions, tell)
+    result = distance_of_pair(pair, protocol, accelerator=accelerator, on_block=clock)
+    tell(Stage("asking other measures"))
+    return Done(_record(comparison, pair, result).to_dict())
+
+
+def _record(comparison: Comparison, pair: Pair, result: InformationDistance) -> Record:
+    rows = [vars(row).copy() for row in baselines(pair)]
+    return Record(comparison, result.to_dict(), result.explain(), rows, differences(pair))
+
+
+class _Clock:
+    """Tells blocks, with the time that is left: learning is taken to go on at the speed it has had."""
+
+    def __init__(self, k: int, protocol: CodingProtocol, directions: int, tell: Tell):
+        self.protocol, self.directions, self.tell = protocol, directions, tell
+        self.whole, self.before, self.direction = self._work(k), 0.0, ""
+        self.started = time.monotonic()
+
+    def _work(self, images: int) -> float:
+        return images + self.protocol.gradient_images(images)
+
+    def __call__(self, direction: str, images: int, nats: float) -> None:
+        if self.direction not in ("", direction):
+            self.before = self.whole
+        self.direction = direction
+        done = (self.before + self._work(images)) / (self.directions * self.whole)
+        left = (time.monotonic() - self.started) * (1 - done) / done
+        self.tell(Block(direction, images, nats, left))
+
+
+def _load(field: str, name: str, limits: Limits) -> Classifier:
+    _check_model(field, name, limits.parameters, limits.weight_bytes)
+    try:
+        return load_classifier(name, pickles=False)
+    except InfodistError as error:
+        raise Refusal(field, error.what, error.why, error.fix) from error
+
+
+def _check_model(field: str, name: str, most_parameters: int, most_bytes: int) -> int:
+    """Return the number of weights of a model that may take part."""
+    try:
+        parameters = count_parameters(name)
+        if parameters > most_parameters:
+            what = f"{name} is too large for this page: {parameters / 1e6:,.0f} million weights"
+            fix = "choose a smaller one, or type infodist compare on a machine of your own"
+            raise UnfitError(what, f"it takes models of up to {most_parameters / 1e6:,.0f} million", fix)
+        if name not in DEMO:
+            _check_files(name, most_bytes)
+    except InfodistError as error:
+        raise Refusal(field, error.what, error.why, error.fix) from error
+    return parameters
+
+
+def _check_files(name: str, most_bytes: int) -> None:
+    """Refuse a repository without safetensors, or with too large ones; without the Hub the cache decides."""
+    from huggingface_hub import HfApi
+
+    repo, _, revision = name.partition("@")
+    try:
+        info = HfApi().model_info(repo, revision=revision or None, files_metadata=True, timeout=_HUB_SECONDS)
+    except Exception:  # every kind of refusal: loading will say which, in its words
+        return
+    sizes = [file.size or 0 for file in info.siblings or () if file.rfilename.endswith(".safetensors")]
+    if not sizes:
+        why = "only safetensors are read here: other formats may hold code"
+        raise UnfitError(f"{name} has no safetensors", why, "ask its author for them, or choose another model")
+    if sum(sizes) > most_bytes:
+        what, why = f"the weights of {name} are {sum(sizes) / 1e9:.1f} GB", f"the limit is {most_bytes / 1e9:.1f} GB"
+        raise UnfitError(what, why, "choose a smaller model")
+
+
+def _what_fits(cost: Estimate, protocol: CodingProtocol, limits: Limits) -> str:
+    """Return a cheaper protocol for the same images, or fewer images, in words."""
+    cheaper = [name for name in OFFERED if _seconds(cost, PROTOCOLS[name], cost.k) <= limits.seconds]
+    fewer = [k for k in (16, 32, 64, 128, 256, 512, 1024) if _seconds(cost, protocol, k) <= limits.seconds]
+    options = [f"the protocol {name}" for name in cheaper[-1:]] + [f"{k} images" for k in fewer[-1:]]
+    return " or ".join(options)
+
+
+def _seconds(cost: Estimate, protocol: CodingProtocol, k: int) -> float:
+    return total_cost(cost.models, k, replace(protocol, orders=1), cost.device).seconds

@@ -1,0 +1,150 @@
+"""Which distances are known: of the page's records and of the store, as matrices of models that may be compared."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_infodist.page.records import Record
+from hf_infodist.page.request import Comparison
+from hf_infodist.protocol import CodingProtocol
+from hf_infodist.results.codelength import to_bits
+from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
+from hf_infodist.results.records import ImagesRecord, ModelRecord
+from hf_infodist.results.store import read_record
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Models that were compared on the same images under the same protocol, as the page shows them.
+
+    Attributes:
+        matrix: Their codelengths; NaN where one is not known.
+        protocol: Under which.
+    """
+
+    matrix: PairwiseMatrix
+    protocol: CodingProtocol
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names, in the order of rows and columns."""
+        return tuple(model.id for model in self.matrix.models)
+
+    @property
+    def bits_per_image(self) -> NDArray[np.float64]:
+        """The distances, ``[n, n]``; NaN unless both directions are known."""
+        return to_bits(self.matrix.distances) / self.matrix.images.k
+
+    @property
+    def settings(self) -> tuple[str, int, str, int]:
+        """What a comparison of this group is asked with, besides the models."""
+        images = self.matrix.images
+        return images.id, images.k, self.protocol.name, images.seed
+
+    @property
+    def title(self) -> str:
+        """Images and protocol, in words."""
+        images, k, protocol, seed = self.settings
+        return f"{k} images of {images}, {protocol}, seed {seed}: {len(self.models)} models"
+
+    def has(self, pair: Comparison) -> bool:
+        """Tell whether a comparison belongs here, and is known."""
+        settings = (pair.images, pair.k, pair.protocol, pair.seed)
+        if settings != self.settings or not {pair.a, pair.b} <= set(self.models):
+            return False
+        return bool(np.isfinite(self.bits_per_image[self.models.index(pair.a), self.models.index(pair.b)]))
+
+    def pairs(self) -> list[tuple[Comparison, float]]:
+        """Return what is known, nearest first: the comparison and its bits an image."""
+        bits, n = self.bits_per_image, len(self.models)
+        known = [(i, j) for i in range(n) for j in range(i + 1, n) if np.isfinite(bits[i, j])]
+        rows = [(Comparison(self.models[i], self.models[j], *self.settings), float(bits[i, j])) for i, j in known]
+        return sorted(rows, key=lambda row: row[1])
+
+    def without_gaps(self) -> "Group":
+        """Leave out the models with most gaps, one after the other, until there is none."""
+        keep = list(range(len(self.models)))
+        while keep and (gaps := np.isnan(self.bits_per_image[np.ix_(keep, keep)]).sum(1)).any():
+            keep.pop(int(np.argmax(gaps)))
+        models, here = tuple(self.matrix.models[i] for i in keep), np.ix_(keep, keep)
+        matrix = replace(
+            self.matrix, models=models, nats=self.matrix.nats[here], stderr_nats=self.matrix.stderr_nats[here]
+        )
+        return replace(self, matrix=matrix)
+
+
+@dataclass(frozen=True)
+class _Code:
+    """One directed codelength and what it may be put beside."""
+
+    images: ImagesRecord
+    protocol: CodingProtocol
+    teacher: ModelRecord
+    student: ModelRecord
+    nats: float
+    stderr_nats: float
+
+    @property
+    def group(self) -> tuple[str, str, int, int, str]:
+        """What has to agree for two codelengths to be put side by side."""
+        images = self.images
+        return (
+            images.id,
+            images.fingerprint,
+            images.k,
+            images.seed,
+            json.dumps(self.protocol.to_dict(), sort_keys=True),
+        )
+
+
+def known_groups(records: Iterable[Record], store: Path) -> list[Group]:
+    """Return what is known, the group with most models first.
+
+    Args:
+        records: Of the page.
+        store: Folder of codelengths.
+    """
+    groups: dict[object, list[_Code]] = {}
+    for code in (*_of_records(records), *_of_store(store)):
+        groups.setdefault(code.group, []).append(code)
+    return sorted(map(_group, groups.values()), key=lambda group: -len(group.models))
+
+
+def _of_records(records: Iterable[Record]) -> Iterator[_Code]:
+    for record in records:
+        result = record.result
+        images, protocol = ImagesRecord(**result["images"]), CodingProtocol.from_dict(result["protocol"])
+        a, b = (ModelRecord(**result[f"model_{side}"]) for side in "ab")
+        for teacher, student, code in ((a, b, result["a_given_b"]), (b, a, result["b_given_a"])):
+            stderr_nats = math.nan if code["stderr_nats"] is None else code["stderr_nats"]
+            yield _Code(images, protocol, teacher, student, code["nats"], stderr_nats)
+
+
+def _of_store(folder: Path) -> Iterator[_Code]:
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = read_record(path)
+        except (OSError, ValueError):
+            continue  # the store itself says what is wrong with it: infodist results
+        if record.current:
+            code = record.codelength
+            yield _Code(
+                record.images, record.protocol, record.teacher, record.student, code.nats, float(code.stderr_nats)
+            )
+
+
+def _group(codes: list[_Code]) -> Group:
+    by_name = {model.id: model for code in codes for model in (code.teacher, code.student)}
+    names = sorted(by_name)
+    nats, stderr_nats = np.full((2, len(names), len(names)), np.nan)
+    for code in codes:
+        here = names.index(code.teacher.id), names.index(code.student.id)
+        nats[here], stderr_nats[here] = code.nats, code.stderr_nats
+    np.fill_diagonal(nats, 0.0)  # given itself a model costs nothing to speak of
+    first, models = codes[0], tuple(by_name[name] for name in names)
+    return Group(PairwiseMatrix(models, nats, stderr_nats, INFODIST, first.images, first.protocol), first.protocol)

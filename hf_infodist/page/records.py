@@ -1,0 +1,119 @@
+"""What the page knows already: results that came with it, and those it has computed, one JSON file each."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hf_infodist.page.request import Comparison
+
+SHIPPED = Path(__file__).parent / "shipped"
+ANCHORS = "anchors.json"  # of the ruler
+_SCHEMA = "infodist.page/1"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a model says of an image: its most probable classes, with their probabilities."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An image on which the models differ.
+
+    Attributes:
+        position: Which of the sample.
+        picture: A thumbnail, as a data URL.
+        a: What the first model says.
+        b: What the second says.
+    """
+
+    position: int
+    picture: str
+    a: Opinion
+    b: Opinion
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything the page shows of a comparison.
+
+    Attributes:
+        comparison: What was asked.
+        result: What ``infodist compare --json`` prints.
+        sentence: What it means, in one sentence.
+        baselines: What other measures say, as ``infodist baselines --json`` prints them.
+        differences: The images on which the models differ most.
+    """
+
+    comparison: Comparison
+    result: dict[str, Any]
+    sentence: str
+    baselines: list[dict[str, Any]]
+    differences: tuple[Difference, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types, schema ``infodist.page/1``."""
+        return {"schema": _SCHEMA} | asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Record":
+        """Rebuild a record from `to_dict`."""
+        differences = tuple(
+            Difference(d["position"], d["picture"], *(Opinion(**d[side]) for side in "ab"))
+            for d in fields["differences"]
+        )
+        comparison = Comparison(**fields["comparison"])
+        return cls(comparison, fields["result"], fields["sentence"], fields["baselines"], differences)
+
+
+class Records:
+    """Records by their question; those that came with the page, and those in a folder.
+
+    Args:
+        folder: Where new ones go.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def find(self, comparison: Comparison) -> Record | None:
+        """Return the record of a comparison, if there is one that can be read."""
+        paths = (folder / f"{comparison.key}.json" for folder in (SHIPPED, self.folder))
+        return next((record for path in paths if path.is_file() and (record := _read(path))), None)
+
+    def save(self, record: Record) -> None:
+        """Write a record: complete or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        new = self.folder / f".{record.comparison.key}-{os.getpid()}"
+        new.write_text(json.dumps(record.to_dict()), encoding="utf-8")
+        new.replace(self.folder / f"{record.comparison.key}.json")
+
+    def __iter__(self) -> Iterator[Record]:
+        yield from shipped()
+        yield from filter(None, map(_read, sorted(self.folder.glob("*.json"))))
+
+
+@cache
+def shipped() -> tuple[Record, ...]:
+    """Return the records that came with the page."""
+    records = filter(None, map(_read, shipped_paths()))
+    return tuple(sorted(records, key=lambda record: (record.comparison.a, record.comparison.b)))
+
+
+def shipped_paths() -> list[Path]:
+    """Return their files."""
+    return [path for path in SHIPPED.glob("*.json") if path.name != ANCHORS]
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        return Record.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # of another version, or damaged: it is computed again

@@ -1,0 +1,97 @@
+"""Where questions come in: known answers at once, the others in line for the process that computes."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from hf_infodist.errors import ResourceError
+from hf_infodist.home import Home
+from hf_infodist.page import gpu
+from hf_infodist.page.events import Checked, Done, Event, Failed, Stopped, Waiting
+from hf_infodist.page.job_process import JobProcess
+from hf_infodist.page.matrices import Group, known_groups
+from hf_infodist.page.records import Record, Records
+from hf_infodist.page.request import Comparison, Limits, in_public
+from hf_infodist.page.waiting import WaitingList
+
+_CHECK_SECONDS = 120.0
+
+
+class Service:
+    """Answers the page and the API.
+
+    Args:
+        limits: What is given to a visitor.
+        home: Store folder: codelengths are read there, records of the page written.
+    """
+
+    def __init__(self, limits: Limits, home: Path):
+        self.limits, self.store, self.records = limits, Home(home).codelengths, Records(Home(home).pages)
+        self.line = WaitingList(limits.waiting, limits.per_visitor)
+        self._computing, self._checking = JobProcess(limits, home), JobProcess(limits, home)
+        self._checked: dict[Comparison, Checked] = {}
+
+    def start(self) -> None:
+        """Start the processes, so that their libraries are loaded before the first visitor asks."""
+        for worker in (self._computing, self._checking):
+            worker.start()
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in (self._computing, self._checking):
+            worker.close()
+
+    async def check(self, comparison: Comparison) -> Checked | Failed | Stopped:
+        """Return what a comparison would cost, or why it cannot be done."""
+        known = self._checked.get(comparison)
+        if known is not None:
+            return known
+        async for event in self._checking.do("check", comparison, seconds=_CHECK_SECONDS):
+            if isinstance(event, Checked):
+                self._checked = {**dict(list(self._checked.items())[-500:]), comparison: event}
+            if isinstance(event, Checked | Failed | Stopped):
+                return event
+        raise AssertionError("a job ends with an event")
+
+    async def compare(self, comparison: Comparison, visitor: str, session: str) -> AsyncIterator[Event]:
+        """Yield what happens on the way to a result, and the result.
+
+        Args:
+            comparison: What is asked.
+            visitor: Who asks; each has a few places in the line.
+            session: From which window: `stop` takes it.
+        """
+        if record := self.records.find(comparison):
+            yield Done(record.to_dict())
+            return
+        try:
+            ticket = self.line.enter(visitor, session)
+        except ResourceError as error:
+            yield Failed(*in_public(error))
+            return
+        try:
+            async for ahead in self.line.turn(ticket):
+                yield Waiting(ahead)
+            if ticket.stopped:
+                yield Stopped("you stopped it")
+            elif record := self.records.find(comparison):  # somebody before has asked the same
+                yield Done(record.to_dict())
+            else:
+                async for event in self._compute(comparison, lambda: ticket.stopped):
+                    if isinstance(event, Done):
+                        self.records.save(Record.from_dict(event.record))
+                    yield event
+        finally:
+            self.line.leave(ticket)
+
+    def _compute(self, comparison: Comparison, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
+        if gpu.lent():
+            return gpu.compare(comparison, self.limits, stopped)
+        return self._computing.do("compare", comparison, stopped=stopped, seconds=self.limits.seconds)
+
+    def groups(self) -> list[Group]:
+        """Return which distances are known, by what they may be compared with."""
+        return known_groups(self.records, self.store)
+
+    def stop(self, session: str) -> None:
+        """End what a window has asked for; what there is so far stays in the window."""
+        self.line.stop(session)

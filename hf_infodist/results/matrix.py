@@ -1,0 +1,123 @@
+"""Distances of many models as one matrix."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_infodist.errors import UnfitError
+from hf_infodist.protocol import CodingProtocol
+from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
+
+SCHEMA = "infodist.matrix/1"
+INFODIST = "infodist"  # the measure of this package; any other is a baseline's name
+
+
+@dataclass(frozen=True, eq=False)
+class PairwiseMatrix:
+    """All pairs of ``n`` models.
+
+    Attributes:
+        models: Which, in the order of rows and columns.
+        nats: ``[n, n]``, L'(teacher i | student j) in nats, 0 on the diagonal, NaN where it failed or is missing. Of a
+            baseline its value, as a distance: 1 less the value where larger is more similar.
+        stderr_nats: ``[n, n]``, standard error of each over the draw of the images; NaN where there is none.
+        measure: ``infodist``, or a baseline as ``space/name``.
+        images: The sample: id, split, k, seed, fingerprint.
+        protocol: How students were trained and priced; None of a baseline, for which nobody learns.
+        errors: What went wrong, by (teacher, student), one line each.
+        twins: Pairs (i, j), i < j, with identical weights, preprocessing and labels: one network under two names. They
+            are at distance 0 without being run, and have their numbers with third models in common.
+    """
+
+    models: tuple[ModelRecord, ...]
+    nats: NDArray[np.float64]
+    stderr_nats: NDArray[np.float64]
+    measure: str
+    images: ImagesRecord
+    protocol: CodingProtocol | None = None
+    errors: dict[tuple[int, int], str] = field(default_factory=dict)
+    twins: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not fit the models."""
+        n = len(self.models)
+        for name, array in (("nats", self.nats), ("stderr_nats", self.stderr_nats)):
+            if array.shape != (n, n):
+                why = f"{n} models have {n} rows and {n} columns"
+                raise UnfitError(f"{name} has the shape {array.shape}", why, "give one row and one column per model")
+
+    @property
+    def distances(self) -> NDArray[np.float64]:
+        """d(i, j) = max(nats[i, j], nats[j, i]), equation (7), ``[n, n]``; NaN unless both directions are there."""
+        return np.maximum(self.nats, self.nats.T)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every pair has its number."""
+        return bool(np.isfinite(self.nats).all())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types, schema ``infodist.matrix/1``."""
+        return {
+            "schema": SCHEMA,
+            "measure": self.measure,
+            "models": [vars(model).copy() for model in self.models],
+            "nats": _to_lists(self.nats),
+            "stderr_nats": _to_lists(self.stderr_nats),
+            "distances": _to_lists(self.distances),
+            "twins": [list(pair) for pair in self.twins],
+            "errors": [{"teacher": i, "student": j, "error": text} for (i, j), text in sorted(self.errors.items())],
+            "images": vars(self.images).copy(),
+            "protocol": self.protocol.to_dict() if self.protocol else None,
+            "versions": package_versions(),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "PairwiseMatrix":
+        """Rebuild a matrix from `to_dict`, to the bit.
+
+        Raises:
+            UnfitError: If it is something else.
+        """
+        if fields.get("schema") != SCHEMA:
+            what = f"this is no matrix of distances: its schema is {fields.get('schema')!r}"
+            raise UnfitError(what, f"a matrix has the schema {SCHEMA!r}", "make one: infodist matrix … -o matrix.json")
+        return cls(
+            tuple(ModelRecord(**model) for model in fields["models"]),
+            np.array(fields["nats"], dtype=np.float64),  # None becomes NaN
+            np.array(fields["stderr_nats"], dtype=np.float64),
+            fields["measure"],
+            ImagesRecord(**fields["images"]),
+            CodingProtocol.from_dict(fields["protocol"]) if fields["protocol"] else None,
+            {(error["teacher"], error["student"]): error["error"] for error in fields["errors"]},
+            tuple((i, j) for i, j in fields["twins"]),
+        )
+
+    def __str__(self) -> str:
+        """Return a table: a row per teacher, a column per student."""
+        names = [f"{i} {model.id}" for i, model in enumerate(self.models)]
+        width = max(map(len, names))
+        protocol = f", protocol {self.protocol.name}" if self.protocol else ""
+        sample = f"{self.images}{protocol}"
+        what = "nats to make the column's model into the row's" if self.protocol else self.measure
+        lines = [f"{what}, {sample}", f"{'':<{width}}" + "".join(f"{j:>10}" for j in range(len(names)))]
+        lines += [f"{name:<{width}}" + self._row(i) for i, name in enumerate(names)]
+        lines += [f"{i} and {j} are the same network" for i, j in self.twins]
+        lines += [f"{i} given {j} failed: {text}" for (i, j), text in sorted(self.errors.items())]
+        return "\n".join(lines)
+
+    def _row(self, i: int) -> str:
+        return "".join(self._cell(i, j) for j in range(len(self.models)))
+
+    def _cell(self, i: int, j: int) -> str:
+        value = self.nats[i, j]
+        if not np.isfinite(value):
+            return f"{'failed' if (i, j) in self.errors else 'missing':>10}"
+        return f"{value:>10.1f}" if self.protocol else f"{value:>10.4g}"
+
+
+def _to_lists(array: NDArray[np.float64]) -> list[list[float | None]]:
+    """Return rows of numbers; None where JSON has no number."""
+    return [[value if np.isfinite(value) else None for value in row] for row in array.tolist()]

@@ -1,0 +1,1 @@
+"""What studies ask of networks: distances, coders, scores, statistics."""

@@ -1,0 +1,1 @@
+"""Networks and pictures that studies train on, change and pair."""

@@ -1,0 +1,139 @@
+"""What is done to a network: re-parameterisations of appendix B.1, and interpolation between two of them."""
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hf_infodist.baselines.parameter import read_weights
+from hf_infodist.studies.networks.resnet import ResNet, Units
+
+_ASCENT_STEPS, _ASCENT_BATCH, _ASCENT_RATE = 20, 100, 0.5
+
+
+@torch.no_grad()
+def scaled(network: ResNet, factor: float) -> ResNet:
+    """Multiply the second layer of each block by ``factor`` and the first one by 1/``factor``: the function stays.
+
+    BatchNorm would undo what is done to the weights before it, so where there is one its own weight and bias are
+    divided, which scales the layer's output as the weights would.
+    """
+    network = copy.deepcopy(network)
+    for units in network.hidden():
+        norms = [module for module in map(network.get_submodule, units.norms) if isinstance(module, _BatchNorm)]
+        for module in norms or map(network.get_submodule, units.written):
+            for parameter in module.parameters():
+                parameter.div_(factor)
+        for name in units.read:
+            _weight(network, name).mul_(factor)
+    return network
+
+
+@torch.no_grad()
+def swapped(network: ResNet, share: float, seed: int) -> ResNet:
+    """Permute a random ``share`` of the units of every layer, and what reads them alike: the function stays.
+
+    The penultimate features are among them; the logits are not.
+    """
+    network, rng = copy.deepcopy(network), np.random.default_rng(seed)
+    for units in (*network.hidden(), *network.streams()):
+        count = len(_weight(network, units.written[0]))
+        chosen = rng.permutation(count)[: round(share * count)]
+        order = np.arange(count)
+        order[np.sort(chosen)] = chosen
+        _reorder(network, units, torch.from_numpy(order))
+    return network
+
+
+def _reorder(network: ResNet, units: Units, order: Tensor) -> None:
+    for name in (*units.written, *units.norms):
+        for tensor in network.get_submodule(name).state_dict().values():
+            if tensor.ndim:  # a counter has none
+                tensor.copy_(tensor[order])
+    for name in units.read:
+        weight = _weight(network, name)
+        weight.copy_(weight[:, order])
+
+
+@torch.no_grad()
+def perturbed(network: ResNet, std: float, seed: int) -> ResNet:
+    """Add Gaussian noise of standard deviation ``std`` to each weight and bias, BatchNorm's excepted."""
+    network, generator = copy.deepcopy(network), torch.Generator().manual_seed(seed)
+    for weight in read_weights(network).values():
+        weight += std * torch.randn(weight.shape, generator=generator).to(weight)
+    return network
+
+
+def perturbed_adversarially(network: ResNet, std: float, pixels: Tensor, seed: int) -> ResNet:
+    """Add a vector v of standard deviation ``std`` that moves the penultimate features as far as it can.
+
+    max_v E_x ‖f^r_θ(x) − f^r_{θ+v}(x)‖² with std(v) = ``std``, by 20 steps along the normalised gradient of 100
+    pictures each, brought back to that standard deviation after each. BatchNorm stays as it is.
+
+    Args:
+        network: In eval mode, on the device of the pictures.
+        std: c of the paper.
+        pixels: Pictures to choose v by, ``[N, 3, H, W]``.
+        seed: Of the first v and of the pictures of each step.
+    """
+    network, generator = copy.deepcopy(network).eval(), torch.Generator().manual_seed(seed)
+    start = read_weights(network)
+    vector = torch.randn(sum(map(Tensor.numel, start.values())), generator=generator).to(pixels.device)
+    for _ in range(_ASCENT_STEPS):
+        batch = pixels[torch.randperm(len(pixels), generator=generator)[:_ASCENT_BATCH]]
+        vector = _of_std(vector, std).requires_grad_()
+        moved = functional_call(_Features(network), _added(start, vector, "network."), batch)
+        with torch.no_grad():
+            goal = network.features(batch)
+        (gradient,) = torch.autograd.grad((moved - goal).square().sum(1).mean(), vector)
+        vector = (vector + _ASCENT_RATE * _of_std(gradient, std)).detach()
+    network.load_state_dict(_added(start, _of_std(vector, std), ""), strict=False)
+    return network
+
+
+class _Features(nn.Module):
+    """A network that ends before its head."""
+
+    def __init__(self, network: ResNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network.features(pixels)
+
+
+def _of_std(vector: Tensor, std: float) -> Tensor:
+    vector = vector - vector.mean()
+    return vector * (std / vector.std().clamp_min(1e-30))
+
+
+def _added(weights: dict[str, Tensor], vector: Tensor, prefix: str) -> dict[str, Tensor]:
+    """Add a vector to all weights."""
+    parts = vector.split([weight.numel() for weight in weights.values()])
+    return {
+        prefix + name: weight + part.view_as(weight)
+        for (name, weight), part in zip(weights.items(), parts, strict=True)
+    }
+
+
+@torch.no_grad()
+def interpolated(a: ResNet, b: ResNet, share: float) -> ResNet:
+    """Return (1 − ``share``) θ_A + ``share`` θ_B, running statistics of BatchNorm included.
+
+    Args:
+        a: A network.
+        b: Another of the same shape.
+        share: c of the paper.
+    """
+    mixed = copy.deepcopy(b)
+    for (name, own), other in zip(mixed.state_dict().items(), a.state_dict().values(), strict=True):
+        if own.is_floating_point() and not name.endswith("num_batches_tracked"):
+            own.copy_(torch.lerp(other, own, share))
+    return mixed
+
+
+def _weight(network: ResNet, name: str) -> Tensor:
+    return network.get_submodule(name).get_parameter("weight")

@@ -1,0 +1,1 @@
+"""How studies show what they have found: options, JSON, pictures."""
