@@ -82,13 +82,13 @@ class Pair:
 
     def ends(self, direction: str) -> tuple[tuple[Classifier, Outputs], tuple[Classifier, Outputs]]:
         """Return student and teacher of a direction, each with what it makes of the images."""
-        a, b = (self.a, self.outputs_a), (self.b, self.outputs_b)
-        return (b, a) if direction == "a_given_b" else (a, b)
+        outputs = {self.a: self.outputs_a, self.b: self.outputs_b}
+        student, teacher = self.roles(direction)
+        return (student, outputs[student]), (teacher, outputs[teacher])
 
-    @property
-    def students(self) -> dict[str, Classifier]:
-        """Where learning starts, by direction: the teacher is the other one."""
-        return {"a_given_b": self.b, "b_given_a": self.a}
+    def roles(self, direction: str) -> tuple[Classifier, Classifier]:
+        """Return student and teacher of ``a_given_b`` or ``b_given_a``; no model is run."""
+        return (self.b, self.a) if direction == "a_given_b" else (self.a, self.b)
 
 
 def prepare_pair(

@@ -136,6 +136,22 @@ def test_known_distances_are_grouped_by_what_may_be_compared(tmp_path):
     assert len(found.pairs()) == 6 and found.pairs()[0][1] <= found.pairs()[-1][1]
 
 
+def test_what_another_version_has_written_is_left_out(tmp_path):
+    first = shipped()[0]
+    older, newer = (json.loads(json.dumps(first.result)) for _ in range(2))
+    del older["images"]["column"]
+    newer["protocol"]["unheard_of"] = 1
+    strange = [replace(first, result=result) for result in (older, newer)]
+    assert known_groups(strange, tmp_path) == []
+    assert [len(found.models) for found in known_groups([*strange, *shipped()], tmp_path)] == [4]
+    records = Records(tmp_path)
+    records.save(replace(first, comparison=replace(first.comparison, seed=1)))
+    assert len(list(records)) == len(shipped()) + 1
+    (kept,) = tmp_path.glob("*.json")
+    kept.rename(tmp_path / f"{'0' * 32}.json")  # the name it would have under another version of the coding
+    assert len(list(records)) == len(shipped())
+
+
 def test_models_with_gaps_are_left_out_of_the_map(tmp_path):
     records = [record for record in shipped() if "random:demo:vit" not in (record.comparison.a, record.comparison.b)]
     one_more = next(record for record in shipped() if record not in records)

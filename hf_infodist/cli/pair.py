@@ -144,13 +144,13 @@ def compare_pair(
     pair = prepare(a, b, sample)
     from hf_infodist.distances.code import stored_directions
     from hf_infodist.distances.distance import distance_of_pair
-    from hf_infodist.pair import Execution
+    from hf_infodist.pair import DIRECTIONS, Execution
     from hf_infodist.processes import make_accelerator
 
     accelerator = make_accelerator()
     execution = Execution(data_parallel=run.data_parallel, fresh=run.fresh)
     known = stored_directions(pair, settings, accelerator=accelerator, execution=execution)
-    students = [student for direction, student in pair.students.items() if direction not in known]
+    students = [pair.roles(direction)[0] for direction in DIRECTIONS if direction not in known]
     runs = settings.orders * len(students)
     rounds = -(-runs // min(accelerator.num_processes, runs)) if runs else 0  # that this process takes part in
     if students:

@@ -1,6 +1,6 @@
 """Learners that fine-tune a copy of the student by gradient descent."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -23,6 +23,9 @@ from hf_infodist.protocol import CodingProtocol, LearnerSpec
 from hf_infodist.results.codelength import HEAD_IMAGES
 
 _WHOLE = slice(None)
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Schedule:
@@ -61,6 +64,16 @@ class Schedule:
                 yield self._rng.choice(end, min(size, end), replace=False, shuffle=False)
 
 
+def _average(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
+    """Move an exponential moving average, whose horizon grows to an eighth of the steps made."""
+    share = min(0.1, 8 / (int(updates) + 1))
+    for mean, value in zip(averaged, current, strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, share)
+        else:
+            mean.copy_(value)
+
+
 class Trained:
     """What the learners trained by Adam share: schedule, steps, averaging, and where they start.
 
@@ -87,7 +100,7 @@ class Trained:
         self._lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.averaged = None
         if self.protocol.averaging:
-            self.averaged = AveragedModel(self.network, multi_avg_fn=self._average, use_buffers=True)
+            self.averaged = AveragedModel(self.network, multi_avg_fn=_average, use_buffers=True)
 
     def predict(self, start: int, end: int) -> Tensor:
         """Return log-probabilities, ``[n, C]``; those of the start itself until the first step is made."""
@@ -167,14 +180,6 @@ class Trained:
         self.steps += 1
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
-
-    def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], _: Any) -> None:
-        """Move an exponential moving average, whose horizon grows to an eighth of the steps made."""
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, min(0.1, 8 / self.steps))
-            else:
-                mean.copy_(value)
 
     def _part(self, batch: int) -> slice:
         """Return the part of a batch whose gradients this process computes."""

@@ -143,23 +143,26 @@ class Factors:
         self.images = self.distances.images
         self.exact = min(self.images, LANDMARKS)
         within = self.distances.between(slice(0, self.exact), slice(0, self.exact))
-        self._packed: dict[Kernel, Tensor] = {}  # [exact + 1, exact]: one factor below, the other, transposed, above
+        self._lower: dict[Kernel, Tensor] = {}
+        self._landmarks: dict[Kernel, Tensor] = {}
         for features in list(within):
             distances = within.pop(features)
             for kernel in (kernel for kernel in kernels if kernel.features == features):
-                self._packed[kernel] = packed = distances.new_zeros(self.exact + 1, self.exact)
-                packed[1:] = _factor(distances, kernel, kernel.noise)
-                if self.images > self.exact:
+                self._lower[kernel] = _factor(distances, kernel, kernel.noise)
+                if self.images > self.exact:  # one square for both: one factor below, the other, transposed, above
+                    packed = distances.new_zeros(self.exact + 1, self.exact)
+                    packed[1:] = self._lower.pop(kernel)
                     packed[:-1] += _factor(distances, kernel, _JITTER).T
+                    self._lower[kernel], self._landmarks[kernel] = packed[1:], packed[:-1].T
         self._tile: tuple[slice, dict[str, Tensor]] | None = None
 
     def lower(self, kernel: Kernel) -> Tensor:
         """Return L with L Lᵀ = K + λ I over the first images, ``[exact, exact]``; only its lower half is L."""
-        return self._packed[kernel][1:]
+        return self._lower[kernel]
 
     def landmarks(self, kernel: Kernel) -> Tensor:
         """Return the factor of the covariance of the landmarks, likewise."""
-        return self._packed[kernel][:-1].T
+        return self._landmarks[kernel]
 
     def embedded(self, kernel: Kernel, rows: slice) -> Tensor:
         """Return φ(x) with φ(x)ᵀ φ(x') ≈ K(x, x') for later images, ``[exact, n]``."""

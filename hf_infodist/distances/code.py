@@ -46,7 +46,7 @@ class Direction:
 
 def directed(pair: Pair, name: str, protocol: CodingProtocol, device: torch.device) -> Direction:
     """Return who learns from whom in the direction ``a_given_b`` or ``b_given_a`` of a pair."""
-    student, teacher = (pair.b, pair.a) if name == "a_given_b" else (pair.a, pair.b)
+    student, teacher = pair.roles(name)
     return Direction(name, student, teacher, codelength_key(student, teacher, pair.images, protocol, device))
 
 

@@ -1,7 +1,7 @@
 """The process that computes for the page: jobs come in as lines of JSON, events go out as lines of JSON.
 
 A process of its own keeps the page quick while models learn, is stopped at the end of a block or else ended, and takes
-its memory with it. `python -m hf_infodist.page.job_server` is started by `workers.JobProcess`.
+its memory with it. `python -m hf_infodist.page.job_server` is started by `job_process.JobProcess`.
 """
 
 import json
@@ -61,28 +61,28 @@ class JobServer:
 
 
 def main() -> None:
-    """JobServer until standard input ends."""
+    """Serve jobs until standard input ends."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
     if hasattr(os, "nice"):
         os.nice(10)  # the page comes first
     set_environment()
     keep_freed_memory()
-    work = JobServer(Limits(**json.loads(sys.stdin.readline())), out)
+    server = JobServer(Limits(**json.loads(sys.stdin.readline())), out)
     jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(work, jobs), daemon=True).start()
+    threading.Thread(target=_read, args=(server, jobs), daemon=True).start()
     from hf_infodist.page import compute  # noqa: F401  heavy: done before the first visitor asks
 
     while True:
         job = jobs.get()
-        work.do(job["number"], job["what"], Comparison(**job["comparison"]))
+        server.do(job["number"], job["what"], Comparison(**job["comparison"]))
 
 
-def _read(work: JobServer, jobs: "queue.SimpleQueue[dict[str, Any]]") -> None:
+def _read(server: JobServer, jobs: "queue.SimpleQueue[dict[str, Any]]") -> None:
     for line in sys.stdin:
         job = json.loads(line)
         if job["what"] == "stop":
-            work.unwanted.add(job["number"])
+            server.unwanted.add(job["number"])
         else:
             jobs.put(job)
     os._exit(0)  # the page is gone

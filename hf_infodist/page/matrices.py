@@ -24,11 +24,9 @@ class Group:
 
     Attributes:
         matrix: Their codelengths; NaN where one is not known.
-        protocol: Under which.
     """
 
     matrix: PairwiseMatrix
-    protocol: CodingProtocol
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -43,8 +41,9 @@ class Group:
     @property
     def settings(self) -> tuple[str, int, str, int]:
         """What a comparison of this group is asked with, besides the models."""
-        images = self.matrix.images
-        return images.id, images.k, self.protocol.name, images.seed
+        images, protocol = self.matrix.images, self.matrix.protocol
+        assert protocol is not None  # of the information distance
+        return images.id, images.k, protocol.name, images.seed
 
     @property
     def title(self) -> str:
@@ -118,8 +117,11 @@ def known_groups(records: Iterable[Record], store: Path) -> list[Group]:
 def _of_records(records: Iterable[Record]) -> Iterator[_Code]:
     for record in records:
         result = record.result
-        images, protocol = ImagesRecord(**result["images"]), CodingProtocol.from_dict(result["protocol"])
-        a, b = (ModelRecord(**result[f"model_{side}"]) for side in "ab")
+        try:
+            images, protocol = ImagesRecord(**result["images"]), CodingProtocol.from_dict(result["protocol"])
+            a, b = (ModelRecord(**result[f"model_{side}"]) for side in "ab")
+        except (KeyError, TypeError):
+            continue  # of another version
         for teacher, student, code in ((a, b, result["a_given_b"]), (b, a, result["b_given_a"])):
             stderr_nats = math.nan if code["stderr_nats"] is None else code["stderr_nats"]
             yield _Code(images, protocol, teacher, student, code["nats"], stderr_nats)
@@ -147,4 +149,4 @@ def _group(codes: list[_Code]) -> Group:
         nats[here], stderr_nats[here] = code.nats, code.stderr_nats
     np.fill_diagonal(nats, 0.0)  # given itself a model costs nothing to speak of
     first, models = codes[0], tuple(by_name[name] for name in names)
-    return Group(PairwiseMatrix(models, nats, stderr_nats, INFODIST, first.images, first.protocol), first.protocol)
+    return Group(PairwiseMatrix(models, nats, stderr_nats, INFODIST, first.images, first.protocol))

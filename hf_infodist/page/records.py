@@ -114,6 +114,7 @@ def shipped_paths() -> list[Path]:
 
 def _read(path: Path) -> Record | None:
     try:
-        return Record.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        record = Record.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return record if record.comparison.key == path.stem else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # of another version, or damaged: it is computed again

@@ -1,4 +1,4 @@
-"""Where questions come in: known answers at once, the others in line for the process that computes."""
+"""Where questions come in: known answers at once, the others in a queue for the process that computes."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ class Service:
 
     def __init__(self, limits: Limits, home: Path):
         self.limits, self.store, self.records = limits, Home(home).codelengths, Records(Home(home).pages)
-        self.line = WaitingList(limits.waiting, limits.per_visitor)
+        self.waiting = WaitingList(limits.waiting, limits.per_visitor)
         self._computing, self._checking = JobProcess(limits, home), JobProcess(limits, home)
         self._checked: dict[Comparison, Checked] = {}
 
@@ -57,19 +57,19 @@ class Service:
 
         Args:
             comparison: What is asked.
-            visitor: Who asks; each has a few places in the line.
+            visitor: Who asks; each has a few places in the queue.
             session: From which window: `stop` takes it.
         """
         if record := self.records.find(comparison):
             yield Done(record.to_dict())
             return
         try:
-            ticket = self.line.enter(visitor, session)
+            ticket = self.waiting.enter(visitor, session)
         except ResourceError as error:
             yield Failed(*in_public(error))
             return
         try:
-            async for ahead in self.line.turn(ticket):
+            async for ahead in self.waiting.turn(ticket):
                 yield Waiting(ahead)
             if ticket.stopped:
                 yield Stopped("you stopped it")
@@ -81,7 +81,7 @@ class Service:
                         self.records.save(Record.from_dict(event.record))
                     yield event
         finally:
-            self.line.leave(ticket)
+            self.waiting.leave(ticket)
 
     def _compute(self, comparison: Comparison, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
         if gpu.lent():
@@ -94,4 +94,4 @@ class Service:
 
     def stop(self, session: str) -> None:
         """End what a window has asked for; what there is so far stays in the window."""
-        self.line.stop(session)
+        self.waiting.stop(session)

@@ -1,4 +1,4 @@
-"""The one line in which comparisons wait for their turn: bounded, first come, first served."""
+"""The one queue in which comparisons wait for their turn: bounded, first come, first served."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from hf_infodist.errors import ResourceError
 
 @dataclass(eq=False)
 class Ticket:
-    """A ticket in the line.
+    """A place in the queue.
 
     Attributes:
         visitor: Whose it is.
@@ -23,11 +23,11 @@ class Ticket:
 
 
 class WaitingList:
-    """The line; its first ticket is the one that is served.
+    """The queue; its first ticket is the one that is served.
 
     Args:
-        waiting: Most tickets that wait.
-        per_visitor: Most tickets of one visitor.
+        waiting: Most comparisons that wait.
+        per_visitor: Most of one visitor.
     """
 
     def __init__(self, waiting: int, per_visitor: int):
@@ -36,10 +36,10 @@ class WaitingList:
         self._moved = asyncio.Event()
 
     def enter(self, visitor: str, session: str) -> Ticket:
-        """Take a ticket at the end.
+        """Queue up.
 
         Raises:
-            ResourceError: If the line is full, or the visitor has enough tickets.
+            ResourceError: If the queue is full, or the visitor has enough in it.
         """
         if len(self._tickets) > self.waiting:
             what, fix = "the queue is full", "try again in a few minutes, or type infodist compare on your own machine"
@@ -52,7 +52,7 @@ class WaitingList:
         return ticket
 
     async def turn(self, ticket: Ticket) -> AsyncIterator[int]:
-        """Yield how many are first, each time that changes, until it is this ticket's turn or it is stopped."""
+        """Yield how many are first, each time that changes, until it is the turn of this one or it is stopped."""
         before = -1
         while True:
             moved, ahead = self._moved, self._tickets.index(ticket)  # what moves from here on is not missed
@@ -70,7 +70,7 @@ class WaitingList:
         self._move()
 
     def leave(self, ticket: Ticket) -> None:
-        """Give a ticket up."""
+        """Leave the queue."""
         self._tickets.remove(ticket)
         self._move()
 
