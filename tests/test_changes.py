@@ -6,7 +6,7 @@ import torch
 
 from hf_infodist.baselines.parameter import read_weights
 from hf_infodist.studies.networks import changes
-from hf_infodist.studies.networks.resnet import Architecture
+from hf_infodist.studies.networks.resnet import Architecture, Features, hidden, streams
 
 KINDS = [Architecture(2, 4, 2), Architecture(2, 4, 1, batch_norm=False)]
 BOTH = pytest.mark.parametrize("shape", KINDS, ids=lambda shape: shape.name)
@@ -14,7 +14,7 @@ BOTH = pytest.mark.parametrize("shape", KINDS, ids=lambda shape: shape.name)
 
 def lived_in(shape, seed=0):
     """Return a network whose statistics, biases and zero weights are no longer those of a fresh one."""
-    network, generator = shape.build(5, seed), torch.Generator().manual_seed(seed)
+    network, generator = shape.drawn(5, seed), torch.Generator().manual_seed(seed)
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point():
             noise = torch.rand(tensor.shape, generator=generator)
@@ -28,7 +28,7 @@ def pictures(count=8, side=12, seed=0):
 
 @torch.no_grad()
 def outputs(network, pixels):
-    return network.features(pixels), network(pixels)
+    return Features(network)(pixels), network(pixels)
 
 
 def distance(a, b):
@@ -37,7 +37,7 @@ def distance(a, b):
 
 
 def test_the_network_of_the_paper_has_its_size():
-    network = Architecture().build(10, 0)
+    network = Architecture().drawn(10, 0)
     assert Architecture().name == "ResNet-56-16"
     layers = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
     assert sum(getattr(m, "kernel_size", (3, 3)) == (3, 3) for m in layers) == 56
@@ -46,12 +46,12 @@ def test_the_network_of_the_paper_has_its_size():
 
 @BOTH
 def test_other_classes_change_the_first_weights_of_the_head_alone(shape):
-    five, ten = shape.build(5, 3), shape.build(10, 3)
+    five, ten = shape.drawn(5, 3), shape.drawn(10, 3)
     before = torch.random.get_rng_state()
     for (name, a), b in zip(five.state_dict().items(), ten.state_dict().values(), strict=True):
-        assert name.startswith("head.") or torch.equal(a, b)
+        assert name.startswith("fc.") or torch.equal(a, b)
     assert torch.equal(before, torch.random.get_rng_state())
-    assert not torch.equal(five.conv.weight, shape.build(5, 4).conv.weight)
+    assert not torch.equal(five.conv1.weight, shape.drawn(5, 4).conv1.weight)
 
 
 @BOTH
@@ -61,8 +61,8 @@ def test_scaling_changes_weights_and_no_output(shape, factor):
     scaled = changes.scaled(network, factor)
     for before, after in zip(outputs(network, pixels), outputs(scaled, pixels), strict=True):
         torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
-    block = scaled.stages[1][1]
-    torch.testing.assert_close(block.conv2.weight, factor * network.stages[1][1].conv2.weight)
+    block = scaled.layer2[1]
+    torch.testing.assert_close(block.conv2.weight, factor * network.layer2[1].conv2.weight)
     assert distance(network, scaled).abs().max() > 0.1
 
 
@@ -83,11 +83,11 @@ def test_swapping_permutes_features_and_no_logits(shape, share):
 @BOTH
 def test_every_unit_but_the_logits_can_be_swapped(shape):
     network = lived_in(shape)
-    groups = [*network.hidden(), *network.streams()]
+    groups = [*hidden(network), *streams(network)]
     written = [name for units in groups for name in units.written]
     convolutions = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d)]
     assert sorted(written) == sorted(convolutions)
-    assert sorted(name for units in groups for name in units.read) == sorted({*convolutions, "head"} - {"conv"})
+    assert sorted(name for units in groups for name in units.read) == sorted({*convolutions, "fc"} - {"conv1"})
 
 
 def test_noise_has_the_standard_deviation_asked_for_and_spares_batchnorm():
@@ -95,7 +95,7 @@ def test_noise_has_the_standard_deviation_asked_for_and_spares_batchnorm():
     noisy = changes.perturbed(network, 0.03, seed=2)
     added = distance(noisy, network)
     assert float(added.std()) == pytest.approx(0.03, rel=0.05) and abs(float(added.mean())) < 0.002
-    norms = [name for name in network.state_dict() if "norm" in name]
+    norms = [name for name in network.state_dict() if "bn" in name]
     assert norms and all(torch.equal(network.state_dict()[name], noisy.state_dict()[name]) for name in norms)
     twice = changes.perturbed(network, 0.06, seed=2)
     torch.testing.assert_close(distance(twice, network), 2 * added, rtol=1e-3, atol=1e-6)

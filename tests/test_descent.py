@@ -13,9 +13,9 @@ from hf_infodist.studies import lineage as study
 from hf_infodist.studies import run_study
 from hf_infodist.studies.measures import descent
 from hf_infodist.studies.networks import forest as _forest
+from hf_infodist.studies.networks.changes import swapped
 from hf_infodist.studies.networks.data import Task
 from hf_infodist.studies.networks.forest import FOREST, SCALES, Birth, task_of
-from hf_infodist.studies.networks.neurons import permute_neurons
 
 NAMES = [birth.name for birth in FOREST]
 
@@ -139,11 +139,11 @@ def test_neurons_in_another_order_compute_the_same(name):
     with torch.inference_mode():
         before = module(x)
     weights = {key: value.clone() for key, value in module.state_dict().items()}
-    permute_neurons(module, 1)
+    other = swapped(module, 1.0, 1)
     with torch.inference_mode():
-        torch.testing.assert_close(module(x), before, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(other(x), before, rtol=1e-4, atol=1e-4)
     moved = [
-        key for key, value in module.state_dict().items() if value.ndim > 1 and not torch.equal(value, weights[key])
+        key for key, value in other.state_dict().items() if value.ndim > 1 and not torch.equal(value, weights[key])
     ]
     assert len(moved) == sum(value.ndim > 1 for value in weights.values())
 
@@ -164,7 +164,7 @@ def test_a_forest_is_grown_measured_and_drawn(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(_forest, "FASHION", tmp_path / "none")  # the digits are everywhere
     small = replace(SCALES["small"], root=(2, 5e-3), train=400, k=32)
     monkeypatch.setattr(study, "SCALES", {"small": small})
-    words = ["--work", str(tmp_path / "work"), "--seeds", "0", "--output", str(tmp_path / "out")]
+    words = ["--work", str(tmp_path / "work"), "--seed", "0", "--output", str(tmp_path / "out")]
     run_study("lineage", words)
     figures = json.loads((tmp_path / "out" / "lineage.json").read_text())
     assert (tmp_path / "out" / "lineage.png").stat().st_size < 300_000

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,10 +102,9 @@ def test_identification_is_by_the_nearest_mean_of_the_other_seeds():
 
 
 def test_paper_scale_is_that_of_the_paper(monkeypatch):
-    words = ["--work", "nowhere", "--scale", "paper"]
-    setting = _setting.chosen(_setting.arguments("invariance", "").parse_args(words))
+    setting = _setting.Options(Path("nowhere"), scale="paper").setting()
     assert setting.k == 10_000 and setting.network == Architecture() and setting.protocol == "paper"
-    assert setting.network.build(200, 0).head.out_features == 200
+    assert setting.network.drawn(200, 0).fc.out_features == 200
     asked = []
 
     def load_dataset(name, split):
@@ -129,8 +129,7 @@ def test_paper_scale_is_that_of_the_paper(monkeypatch):
 
 def test_digits_stand_in_where_fashion_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "FASHION", tmp_path / "missing")
-    parser = _setting.arguments("invariance", "")
-    assert _setting.chosen(parser.parse_args(["--work", "w"])).data == "digits"
+    assert _setting.Options(Path("w")).setting().data == "digits"
     with pytest.raises(NotFoundError, match="apt install dataset-fashion-mnist"):
         run_study("faithfulness", ["--work", str(tmp_path), "--data", "fashion"])
 

@@ -24,7 +24,7 @@ def run(tmp_path, *words):
 
 
 def test_points_are_measured_once_kept_and_drawn(tmp_path, small, monkeypatch, capsys):
-    words = ["-k", "40", "60", "--protocols", "standard", "paper"]
+    words = ["-k", "40", "-k", "60", "-p", "standard", "-p", "paper"]
     first = run(tmp_path, *words)
     assert [(p["coder"], p["k"]) for p in first] == [("standard", 40), ("paper", 40), ("standard", 60), ("paper", 60)]
     assert all(p["nats"] > 0 and p["last_nats"] > 0 and p["seconds"] > 0 for p in first)

@@ -12,8 +12,9 @@ from hf_infodist.errors import UnfitError, UsageError
 from hf_infodist.models.load import load_classifier
 from hf_infodist.pair import Execution, prepare_pair
 from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.studies import run_study
 from hf_infodist.studies import search as study
-from hf_infodist.studies.search import STARTS, main, propose, search
+from hf_infodist.studies.search import STARTS, propose, search
 
 K = 96
 
@@ -168,10 +169,10 @@ def test_a_search_goes_on_from_its_storage(pair, tmp_path, monkeypatch):
 
 def test_the_command_prints_one_object(capsys):
     words = ["demo:cnn", "demo:vit", "--images", "digits", "-k", "64", "--trials", "3"]
-    main([*words, "--json"])
+    run_study("search", [*words, "--json"])
     out = capsys.readouterr().out
     found = json.loads(out)
     assert out.count("\n") == 1 and found["nats"] > 0 and len(found["trials"]) == 3
     assert found["gradient_images"] == sum(trial["gradient_images"] for trial in found["trials"])
-    main(words)
+    run_study("search", words)
     assert f"{found['nats']:.1f} nats" in capsys.readouterr().out

@@ -57,10 +57,11 @@ def test_what_is_no_study_is_not_run(name):
 def test_options_after_the_name_are_those_of_the_study(capsys, name):
     with pytest.raises(SystemExit) as stop:
         main(["study", name, "--help"])
-    assert not stop.value.code and capsys.readouterr().out.startswith(f"usage: infodist study {name}")
+    assert not stop.value.code and capsys.readouterr().out.startswith(f"Usage: infodist study {name}")
     with pytest.raises(SystemExit) as stop:
         main(["study", name, "--nonsense"])
-    assert stop.value.code == 2 and f"infodist study {name}: error:" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and f"infodist study {name} --help" in error and "--nonsense" in error
 
 
 def test_the_module_and_the_command_are_the_same_thing(capsys):

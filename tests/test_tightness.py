@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,15 +22,16 @@ from hf_infodist.models.load import load_classifier
 from hf_infodist.pair import Execution, prepare_pair
 from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies import search, tightness
+from hf_infodist.studies import run_study, search, tightness
 from hf_infodist.studies.measures import coders as _coders
 from hf_infodist.studies.measures.coders import ByProtocol, BySearch, coders
 from hf_infodist.studies.measures.preqtorch import encode
 from hf_infodist.studies.networks.pairs import PAIRS, Setting, load_pair, relabelled, without_head
-from hf_infodist.studies.tightness import COLUMNS, Cell, Row, main
+from hf_infodist.studies.tightness import COLUMNS, Cell, Row
 
 K = 96
-CHEAP = ["--pairs", "cnn-vit", "-k", "64", "--columns", "static", "retraining"]
+main = partial(run_study, "tightness")
+CHEAP = ["--pair", "cnn-vit", "-k", "64", "--column", "static", "--column", "retraining"]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +173,7 @@ def test_a_classifier_without_its_head_keeps_its_features_and_matches_nothing():
 
 def test_missing_checkpoints_are_an_error_that_says_how_to_build_them(tmp_path):
     with pytest.raises(LookupError, match=r"tests/realdata\.py"):
-        main(["--work", str(tmp_path), "--data", str(tmp_path / "none"), "--pairs", "other-half"])
+        main(["--work", str(tmp_path), "--data", str(tmp_path / "none"), "--pair", "other-half"])
 
 
 @pytest.mark.slow
@@ -216,7 +218,7 @@ def test_means_are_geometric_and_held_out_pairs_are_told_apart():
 
 @pytest.mark.slow
 def test_the_command_fills_every_column_and_writes_all_figures(tmp_path, capsys, one_rate):
-    words = ["--work", str(tmp_path), "--pairs", "cnn-vit", "-k", "48", "--trials", "2"]
+    words = ["--work", str(tmp_path), "--pair", "cnn-vit", "-k", "48", "--trials", "2"]
     main([*words, "--output", str(tmp_path / "tightness.json")])
     table = capsys.readouterr().out
     figures = json.loads((tmp_path / "tightness.json").read_text())
@@ -249,7 +251,7 @@ def test_a_rerun_computes_only_what_is_missing(tmp_path, monkeypatch, capsys, on
 
     monkeypatch.setattr(ByProtocol, "code", counted)
     words = ["--work", str(tmp_path), *CHEAP]
-    main([*words[:-1], "static"])
+    main(words[:-2])
     assert len(runs) == 1
     main(words)
     assert len(runs) == 2
@@ -286,7 +288,8 @@ def test_a_line_cut_short_is_computed_again(tmp_path, capsys, one_rate):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_figures(tmp_path):
-    words = ["--pairs", "cnn-vit", "-k", "128", "--trials", "3", "--columns", "static", "single", "search"]
+    words = ["--pair", "cnn-vit", "-k", "128", "--trials", "3", "--column", "static", "--column", "single"]
+    words += ["--column", "search"]
     command = [sys.executable, "-m", "hf_infodist.cli", "study", "tightness", *words]
     subprocess.run([*command, "--work", tmp_path / "whole"], check=True, capture_output=True)
     file = tmp_path / "halves" / "cnn-vit.jsonl"

@@ -13,8 +13,8 @@ from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 from hf_infodist.studies import ensembles, generalization, regularization
 from hf_infodist.studies.networks import scale as _scale
 from hf_infodist.studies.networks.fit import Examples, Goal, Training
+from hf_infodist.studies.networks.resnet import Architecture
 from hf_infodist.studies.networks.scale import PAPER, SMALL, Affine, fresh, load, trained
-from hf_infodist.studies.networks.zoo import cifar_resnet
 from hf_infodist.studies.report.output import to_json
 
 CLASSES = tuple("abc")
@@ -115,7 +115,7 @@ def test_networks_of_both_scales_classify(scale):
 
 
 def test_a_plain_block_begins_as_its_shortcut():
-    network = fresh(lambda classes: cifar_resnet(classes, 1, norm=Affine), CLASSES, 0)
+    network = Architecture(1, batch_norm=False).drawn(3, 0)
     pixels = torch.rand(1, 16, 8, 8)
     assert torch.equal(network.layer1(pixels), pixels)
 

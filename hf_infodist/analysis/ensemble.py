@@ -21,6 +21,7 @@ from hf_infodist.pair import Execution
 from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.matrix import PairwiseMatrix
+from hf_infodist.table import text_table
 
 SCHEMA = "infodist.ensemble/1"
 EXHAUSTIVE = 20_000  # choices up to which all are tried
@@ -100,13 +101,9 @@ class EnsembleChoice:
         """Return who was asked about, who was chosen, and what it gains."""
         images, protocol, pick = self.matrix.images, self.matrix.protocol, self.pick
         assert protocol is not None
-        width = max(len(candidate.id) for candidate in self.candidates)
         lines = [f"{len(self.members)} of {len(self.candidates)} models, {images}, protocol {protocol.name}"]
-        lines += [f"{'':<{width}}{'accuracy':>10}{'log loss':>10}"]
-        lines += [
-            f"{one.id:<{width}}{_number(one.accuracy)}{_number(one.log_loss)}  {self._fate(one)}".rstrip()
-            for one in self.candidates
-        ]
+        rows = [(one.id, _number(one.accuracy), _number(one.log_loss), self._fate(one)) for one in self.candidates]
+        lines += [text_table(("", "accuracy", "log loss", ""), rows, left=(0, 3))]
         how = (
             "the most different of all choices" if pick.exhaustive else "one after the other, each the most different"
         )
@@ -269,4 +266,4 @@ def _too_few(good: int, candidates: Sequence[Candidate], n: int, within: float) 
 
 
 def _number(value: float | None) -> str:
-    return f"{'n/a' if value is None else f'{value:.4f}':>10}"
+    return "n/a" if value is None else f"{value:.4f}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hf_infodist.errors import UnfitError
 from hf_infodist.models.declared import Declared
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
+from hf_infodist.table import text_table
 
 SCHEMA = "infodist.lineage/1"
 COPY_NATS_PER_IMAGE = 1e-3
@@ -117,10 +118,8 @@ class Lineage:
         images, protocol = self.matrix.images, self.matrix.protocol
         assert protocol is not None
         head = ("model", "made from", "nats", "±", "back", "next best", "nats", "of usual", "mean distance")
-        rows = [head, *(_cells(descent) for descent in self.descents)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = [f"nats to make each model from another, {images}, protocol {protocol.name}"]
-        lines += ["  ".join(map(_aligned, row, widths, range(len(head)))).rstrip() for row in rows]
+        lines += [text_table(head, map(_cells, self.descents), left=(0, 1, 5))]
         lines += [
             f"{one.model} is the same function as {', '.join(one.copies)}" for one in self.descents if one.copies
         ]
@@ -230,7 +229,3 @@ def _cells(one: Descent) -> tuple[str, ...]:
     share = f"{one.nats / one.usual_nats:.0%}" if one.nats is not None and one.usual_nats else ""
     numbers = (number(one.nats), number(one.stderr_nats), number(one.back_nats))
     return one.model, parent, *numbers, one.second or "", number(one.second_nats), share, number(one.mean_distance)
-
-
-def _aligned(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column in (0, 1, 5) else cell.rjust(width)

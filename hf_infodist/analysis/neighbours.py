@@ -7,6 +7,7 @@ from typing import Any
 from hf_infodist.analysis.geometry import nearest
 from hf_infodist.errors import NotFoundError
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
+from hf_infodist.table import text_table
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,10 @@ class Neighbours:
 
     def __str__(self) -> str:
         """Return a table."""
-        width = max(len(name) for name in ("nearest to ", *(one.id for one in self.neighbours)))
         protocol = f", protocol {self.matrix.protocol.name}" if self.matrix.protocol else ""
-        head = f"{'':<{width}}{'distance':>15}{'it given this':>15}{'this given it':>15}"
         rows = [
-            f"{one.id:<{width}}{one.distance:>15.5g}{one.from_model:>15.5g}{one.to_model:>15.5g}"
+            (one.id, *(f"{value:.5g}" for value in (one.distance, one.from_model, one.to_model)))
             for one in self.neighbours
         ]
-        return "\n".join([f"nearest to {self.model}, {self.unit}, {self.matrix.images}{protocol}", head, *rows])
+        table = text_table(("", "distance", "it given this", "this given it"), rows)
+        return f"nearest to {self.model}, {self.unit}, {self.matrix.images}{protocol}\n{table}"

@@ -11,6 +11,7 @@ from hf_infodist.baselines.result import BaselineResult, Inapplicable
 from hf_infodist.models.heads import match_labels
 from hf_infodist.outputs.arrays import Rows, StartLogits
 from hf_infodist.pair import Pair
+from hf_infodist.table import text_table
 
 
 def baselines(pair: Pair) -> tuple[BaselineResult, ...]:
@@ -24,12 +25,18 @@ def baselines(pair: Pair) -> tuple[BaselineResult, ...]:
 
 def format_table(results: Sequence[BaselineResult]) -> str:
     """Return the results as text, with an arrow towards the more similar."""
-    lines = [f"{'space':<16}{'measure':<21}{'value':>9}     meaning"]
-    for row in results:
-        value = "n/a" if row.value is None else f"{row.value:.4g}"
-        arrow = "↑" if row.larger_is_more_similar else "↓"
-        lines.append(f"{row.space:<16}{row.name:<21}{value:>9}  {arrow}  {row.reason or row.meaning}")
-    return "\n".join([*lines, "↑ larger is more similar, 1 is the same; ↓ smaller is more similar, 0 is the same"])
+    rows = [
+        (
+            row.space,
+            row.name,
+            "n/a" if row.value is None else f"{row.value:.4g}",
+            "↑" if row.larger_is_more_similar else "↓",
+            row.reason or row.meaning,
+        )
+        for row in results
+    ]
+    table = text_table(("space", "measure", "value", "", "meaning"), rows, left=(0, 1, 3, 4))
+    return "\n".join([table, "↑ larger is more similar, 1 is the same; ↓ smaller is more similar, 0 is the same"])
 
 
 def measure_pair(measure: Measure, pair: Pair) -> BaselineResult:

@@ -1,14 +1,13 @@
-"""Arguments and options of commands, each written once; records of the library become options, one for each field."""
+"""Arguments and options of commands, each written once."""
 
-import functools
-import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_infodist import commands
 from hf_infodist.cli.terminal import show
 
 if TYPE_CHECKING:
@@ -89,33 +88,4 @@ class Report:
         show(values, text, self.as_json, self.output)
 
 
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a command of a function: each parameter that is a record becomes one option for each field of it."""
-    parameters = inspect.signature(function).parameters.values()
-    records = {each.name: each.annotation for each in parameters if is_dataclass(each.annotation)}
-
-    @functools.wraps(function)
-    def call(**values: Any) -> None:
-        made = {
-            name: record(**{each.name: values.pop(each.name) for each in fields(record)})  # type: ignore[operator]
-            for name, record in records.items()
-        }
-        function(**values, **made)
-
-    def options() -> Iterator[inspect.Parameter]:
-        for each in parameters:
-            yield from (
-                _options_of(each.annotation)
-                if each.name in records
-                else (each.replace(kind=inspect.Parameter.KEYWORD_ONLY),)
-            )
-
-    call.__signature__ = inspect.Signature(list(options()))  # type: ignore[attr-defined]
-    return call
-
-
-def _options_of(record: Any) -> Iterator[inspect.Parameter]:
-    for each in fields(record):
-        default = inspect.Parameter.empty if each.default is MISSING else each.default
-        annotation = _OPTIONS.get(each.name, each.type)
-        yield inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+command = partial(commands.command, shared=_OPTIONS)

@@ -10,6 +10,7 @@ import typer
 from hf_infodist.cli.options import AsJson
 from hf_infodist.cli.terminal import say, show
 from hf_infodist.errors import NotFoundError, UsageError
+from hf_infodist.table import text_table
 
 
 def env(as_json: AsJson = False) -> None:
@@ -29,8 +30,8 @@ def env(as_json: AsJson = False) -> None:
         "store": str(infodist_home()),
         "offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
     }
-    lines = [f"{name:<16}{value}" for name, value in (versions | facts).items()]
-    show({"versions": versions} | facts, "\n".join(lines), as_json)
+    lines = [(name, str(value)) for name, value in (versions | facts).items()]
+    show({"versions": versions} | facts, text_table((), lines, left=(0, 1)), as_json)
 
 
 def show_page(
@@ -78,4 +79,4 @@ def study(
     if words and not list_all:
         run_study(words[0], words[1:])
     else:
-        print("\n".join(f"{name:<16}{line}" for name, line in summaries().items()))
+        print(text_table((), summaries().items(), left=(0, 1)))

@@ -24,7 +24,7 @@ class Network(nn.Module):
         self.module = module
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Compute logits `[N, C]` of pixels `[N, 3, H, W]`."""
+        """Compute logits ``[N, C]`` of pixels ``[N, 3, H, W]``."""
         output = self.module(pixel_values=pixels) if hasattr(self.module, "config_class") else self.module(pixels)
         if isinstance(output, Tensor):
             return output

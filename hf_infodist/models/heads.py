@@ -24,8 +24,8 @@ def find_heads(network: nn.Module, example: Tensor, num_classes: int) -> tuple[s
     zero. One layer is the rule; distilled and multi-scale architectures average two.
 
     Args:
-        network: A classifier in eval mode whose forward pass returns logits `[N, C]`. Unchanged afterwards.
-        example: Pixels `[N, 3, H, W]`.
+        network: A classifier in eval mode whose forward pass returns logits ``[N, C]``. Unchanged afterwards.
+        example: Pixels ``[N, 3, H, W]``.
         num_classes: C.
 
     Returns:
@@ -57,10 +57,10 @@ def logits_and_features(network: nn.Module, heads: Sequence[str], pixels: Tensor
     Args:
         network: A classifier whose forward pass returns logits.
         heads: Names of its heads, from `find_heads`.
-        pixels: `[N, 3, H, W]`.
+        pixels: ``[N, 3, H, W]``.
 
     Returns:
-        Logits `[N, C]`, and features `[N, D]`: what the heads are given, averaged over positions or tokens and
+        Logits ``[N, C]``, and features ``[N, D]``: what the heads are given, averaged over positions or tokens and
         concatenated over heads.
     """
     seen: dict[str, Tensor] = {}
@@ -202,7 +202,7 @@ def _zero(module: Any) -> None:
 
 
 def _pooled(module: nn.Module, inputs: Tensor, images: int) -> Tensor:
-    """Average a head's input over positions or tokens to `[N, D]`."""
+    """Average a head's input over positions or tokens to ``[N, D]``."""
     if isinstance(module, nn.Conv2d):
         return inputs.flatten(2).mean(2)  # [N, D, H, W] -> [N, D]
     return inputs.reshape(images, -1, inputs.shape[-1]).mean(1)  # [N, ..., D] -> [N, D]
@@ -250,7 +250,7 @@ def _first_synonym(label: str) -> str:
 
 
 def _meaningless(labels: Sequence[str]) -> bool:
-    """Tell whether labels are missing, or count upwards as `LABEL_0`, `LABEL_1` do."""
+    """Tell whether labels are missing, or count upwards as ``LABEL_0``, ``LABEL_1`` do."""
     matches = [re.fullmatch(r"(?:label|class)?[\s_-]*(\d+)", label.casefold().strip()) for label in labels]
     offsets = {int(match[1]) - index if match else None for index, match in enumerate(matches)}
     return not labels or (len(offsets) == 1 and None not in offsets)

@@ -8,7 +8,7 @@ from hf_infodist.models.source import Source
 
 
 def labels_of(source: Source, module: Any, num_classes: int) -> tuple[str, ...]:
-    """Name the classes as the library does; `LABEL_0`, `LABEL_1`, … where it does not."""
+    """Name the classes as the library does; ``LABEL_0``, ``LABEL_1``, … where it does not."""
     if source.library == "torchvision":
         names: dict[int, str] = dict(enumerate(source.weights.meta["categories"]))
     elif source.library == "transformers":

@@ -36,11 +36,11 @@ def load_classifier(
     """Load an image classifier.
 
     Args:
-        name: `org/name[@revision]` on the Hub, `timm:NAME`, `torchvision:NAME[@WEIGHTS]`, a local folder,
-            `random:NAME` (same architecture, fresh weights), `demo:cnn`, `demo:vit`, or a loaded module.
-        transform: RGB image → pixels `[3, H, W]`. Needed for plain modules; elsewhere instead of the model's own.
+        name: ``org/name[@revision]`` on the Hub, ``timm:NAME``, ``torchvision:NAME[@WEIGHTS]``, a local folder,
+            ``random:NAME`` (same architecture, fresh weights), ``demo:cnn``, ``demo:vit``, or a loaded module.
+        transform: RGB image → pixels ``[3, H, W]``. Needed for plain modules; elsewhere instead of the model's own.
         labels: A name per class, instead of the model's own.
-        seed: Seed of the fresh weights of `random:NAME`.
+        seed: Seed of the fresh weights of ``random:NAME``.
         pickles: Whether weights that are not safetensors are read, if they hold nothing but tensors.
 
     Returns:
@@ -122,7 +122,7 @@ def _dtype(network: nn.Module) -> torch.dtype:
 
 
 def _example(source: Source, preprocessing: Preprocessing) -> Tensor:
-    """Preprocess one fixed image of noise, to `[3, H, W]`."""
+    """Preprocess one fixed image of noise, to ``[3, H, W]``."""
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     with refusing(source, "its preprocessing fails"):
         pixels = preprocessing.transform(Image.fromarray(noise))

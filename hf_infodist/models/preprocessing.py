@@ -21,11 +21,11 @@ class Preprocessing:
     """How a classifier wants to see an image.
 
     Attributes:
-        transform: RGB image → normalised pixels `[3, H, W]`, float32.
+        transform: RGB image → normalised pixels ``[3, H, W]``, float32.
         mean: Mean of the normalisation, per channel; zeros if there is none, or none known.
         std: Standard deviation of the normalisation; ones likewise.
-        settings: JSON description, `input_size` (`[3, H, W]`, of a square image) in it. Two preprocessings with equal
-            settings give equal pixels.
+        settings: JSON description, ``input_size`` (``[3, H, W]``, of a square image) in it. Two preprocessings with
+            equal settings give equal pixels.
     """
 
     transform: Callable[[Image.Image], Tensor]

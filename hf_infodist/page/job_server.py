@@ -1,7 +1,7 @@
 """The process that computes for the page: jobs come in as lines of JSON, events go out as lines of JSON.
 
 A process of its own keeps the page quick while models learn, is stopped at the end of a block or else ended, and takes
-its memory with it. `python -m hf_infodist.page.job_server` is started by `job_process.JobProcess`.
+its memory with it. ``python -m hf_infodist.page.job_server`` is started by `job_process.JobProcess`.
 """
 
 import json

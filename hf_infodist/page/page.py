@@ -1,6 +1,5 @@
 """The page: its boxes, tabs and what happens when they are used."""
 
-import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from hf_infodist.page.request import (
     Limits,
     Refusal,
     in_public,
+    request_in_click,
     request_in_link,
     requested,
 )
@@ -179,14 +179,14 @@ class Page:
 
     async def pick(self, text: str) -> list[Any]:
         """Take the pair that was clicked in a picture."""
-        pair = picked(text)
+        pair = request_in_click(text)
         if pair is None:
             return [gr.skip()] * 7
         return [*pair.to_dict().values(), gr.Tabs(selected="compare")]
 
     async def show_picked(self, request: gr.Request, text: str, *values: Any) -> AsyncIterator[Any]:
         """Show what is known of the pair that was clicked."""
-        pair = picked(text)
+        pair = request_in_click(text)
         if pair and self.service.records.find(pair):
             async for shown in self.compare(request, *values):
                 yield shown
@@ -272,15 +272,6 @@ def visitor(request: gr.Request) -> str:
     """Return whose request it is: the address; in a Space, behind its proxy, the one that the proxy names."""
     forwarded = request.headers.get("x-forwarded-for", "") if os.environ.get("SPACE_ID") else ""
     return forwarded.partition(",")[0].strip() or (request.client.host if request.client else "")
-
-
-def picked(text: str) -> Comparison | None:
-    """Return the pair that a click in a picture has named."""
-    try:
-        a, b, (images, k, protocol, seed) = json.loads(text[:2000])
-        return Comparison(str(a), str(b), str(images), int(k), str(protocol), int(seed))
-    except (ValueError, TypeError):
-        return None
 
 
 def _is_example(pair: Comparison) -> bool:

@@ -1,4 +1,4 @@
-"""Computes the records that come with the page: `python -m hf_infodist.page.precompute`, a few minutes on one core."""
+"""Computes the records that come with the page: ``python -m hf_infodist.page.precompute``, minutes on one core."""
 
 import itertools
 import logging

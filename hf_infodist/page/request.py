@@ -126,6 +126,15 @@ def request_in_link(query: Mapping[str, str], *, limits: Limits) -> Comparison |
     return requested(given.pop("a", ""), given.pop("b", ""), **given, limits=limits)
 
 
+def request_in_click(text: str) -> Comparison | None:
+    """Return the pair that a click in a picture has named."""
+    try:
+        a, b, (images, k, protocol, seed) = json.loads(text[:2000])
+        return Comparison(str(a), str(b), str(images), int(k), str(protocol), int(seed))
+    except (ValueError, TypeError):
+        return None
+
+
 def near(name: str, known: Iterable[str]) -> list[str]:
     """Return up to three known names like this one."""
     return difflib.get_close_matches(name[:_SHOWN], list(known), 3, 0.5)

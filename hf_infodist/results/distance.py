@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.codelength import Codelength, to_bits
+from hf_infodist.table import text_table
 
 if TYPE_CHECKING:
     pass
 from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
 
 SCHEMA = "infodist.result/1"
-_COLUMNS = ("nats", "bits", "per image", "first 256", "last ones", "unlearnt", "of all")
+_COLUMNS = ("", "nats", "bits", "per image", "first 256", "last ones", "unlearnt", "of all")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,26 +111,18 @@ class InformationDistance:
     def __str__(self) -> str:
         """Return the result as a short table, and as a sentence."""
         a, b = self.model_a.id, self.model_b.id
-        width = max(len(f"{a} given {b}"), len("distance"))
         orders = f", mean of {self.protocol.orders} orders" if self.protocol.orders > 1 else ""
-        lines = [
-            f"{a} and {b} on {self.images}, protocol {self.protocol.name}{orders}",
-            f"{'':<{width}}" + "".join(f"{column:>11}" for column in _COLUMNS),
+        rows = [
+            [f"{a} given {b}", *_direction_cells(self.a_given_b)],
+            [f"{b} given {a}", *_direction_cells(self.b_given_a)],
+            ["distance", *_total_cells(self.larger)],
         ]
-        for name, code in ((f"{a} given {b}", self.a_given_b), (f"{b} given {a}", self.b_given_a)):
-            lines.append(
-                f"{name:<{width}}{code.nats:>11.1f}{to_bits(code.nats):>11.1f}{code.nats_per_image:>11.4f}"
-                f"{code.head_nats:>11.1f}{code.final_nats_per_image:>11.4f}{code.static_nats:>11.1f}"
-                f"{percent(code.normalised, 1):>11}"
-            )
         errors = f"± {self.stderr_nats:.1f} nats over images"
         if self.protocol.orders > 1:
             errors += f", ± {self.larger.stderr_orders_nats:.1f} over orders"
-        lines.append(
-            f"{'distance':<{width}}{self.nats:>11.1f}{self.bits:>11.1f}{self.nats_per_image:>11.4f}"
-            f"   {errors} (standard error)"
-        )
-        return "\n".join([*lines, "", self.explain()])
+        what = f"{a} and {b} on {self.images}, protocol {self.protocol.name}{orders}"
+        table = text_table(_COLUMNS, rows)
+        return f"{what}\n{table}   {errors} (standard error)\n\n{self.explain()}"
 
     def explain(self) -> str:
         """Say in one plain sentence what the number means."""
@@ -176,15 +169,21 @@ class ComplexityTable:
 
     def __str__(self) -> str:
         """Return a table, one row per model."""
-        width = max(len(model.id) for model in self.models)
         rows = [
-            f"{model.id:<{width}}{code.nats:>11.1f}{to_bits(code.nats):>11.1f}{code.nats_per_image:>11.4f}"
-            f"{code.final_nats_per_image:>11.4f}{code.stderr_nats:>11.1f}"
+            [model.id, *_total_cells(code), f"{code.final_nats_per_image:.4f}", f"{code.stderr_nats:.1f}"]
             for model, code in zip(self.models, self.codelengths, strict=True)
         ]
-        head = f"{'':<{width}}" + "".join(f"{c:>11}" for c in ("nats", "bits", "per image", "last ones", "±"))
-        first = f"complexity on {self.images}, protocol {self.protocol.name}"
-        return "\n".join([first, head, *rows])
+        table = text_table(("", "nats", "bits", "per image", "last ones", "±"), rows)
+        return f"complexity on {self.images}, protocol {self.protocol.name}\n{table}"
+
+
+def _total_cells(code: Codelength) -> tuple[str, ...]:
+    return f"{code.nats:.1f}", f"{to_bits(code.nats):.1f}", f"{code.nats_per_image:.4f}"
+
+
+def _direction_cells(code: Codelength) -> tuple[str, ...]:
+    last, static = f"{code.final_nats_per_image:.4f}", f"{code.static_nats:.1f}"
+    return *_total_cells(code), f"{code.head_nats:.1f}", last, static, percent(code.normalised, 1)
 
 
 def percent(share: float, digits: int = 0) -> str:

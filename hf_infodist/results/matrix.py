@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from hf_infodist.errors import UnfitError
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
+from hf_infodist.table import text_table
 
 SCHEMA = "infodist.matrix/1"
 INFODIST = "infodist"  # the measure of this package; any other is a baseline's name
@@ -98,24 +99,21 @@ class PairwiseMatrix:
     def __str__(self) -> str:
         """Return a table: a row per teacher, a column per student."""
         names = [f"{i} {model.id}" for i, model in enumerate(self.models)]
-        width = max(map(len, names))
         protocol = f", protocol {self.protocol.name}" if self.protocol else ""
         sample = f"{self.images}{protocol}"
         what = "nats to make the column's model into the row's" if self.protocol else self.measure
-        lines = [f"{what}, {sample}", f"{'':<{width}}" + "".join(f"{j:>10}" for j in range(len(names)))]
-        lines += [f"{name:<{width}}" + self._row(i) for i, name in enumerate(names)]
+        columns = range(len(names))
+        rows = [[name, *(self._cell(i, j) for j in columns)] for i, name in enumerate(names)]
+        lines = [f"{what}, {sample}", text_table(["", *map(str, columns)], rows)]
         lines += [f"{i} and {j} are the same network" for i, j in self.twins]
         lines += [f"{i} given {j} failed: {text}" for (i, j), text in sorted(self.errors.items())]
         return "\n".join(lines)
 
-    def _row(self, i: int) -> str:
-        return "".join(self._cell(i, j) for j in range(len(self.models)))
-
     def _cell(self, i: int, j: int) -> str:
         value = self.nats[i, j]
         if not np.isfinite(value):
-            return f"{'failed' if (i, j) in self.errors else 'missing':>10}"
-        return f"{value:>10.1f}" if self.protocol else f"{value:>10.4g}"
+            return "failed" if (i, j) in self.errors else "missing"
+        return f"{value:.1f}" if self.protocol else f"{value:.4g}"
 
 
 def _to_lists(array: NDArray[np.float64]) -> list[list[float | None]]:

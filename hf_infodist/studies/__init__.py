@@ -1,11 +1,16 @@
 """Measurements: one file per claim, its figures beside it."""
 
 import ast
+from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import typer
+
+from hf_infodist.commands import command
 from hf_infodist.errors import NotFoundError, UsageError
 
 
@@ -28,7 +33,11 @@ def run_study(name: str, argv: list[str]) -> None:
             f"the studies are {', '.join(names)}",
             f"type infodist study {(get_close_matches(name, names, 1, 0.3) or ['--list'])[0]}",
         )
-    import_module(f"{__name__}.{name}").main(argv)
+    module = import_module(f"{__name__}.{name}")
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(help=module.__doc__)(command(module.main))
+    run: Callable[..., Any] = typer.main.get_command(app)
+    run(argv, prog_name=f"infodist study {name}", obj=argv, standalone_mode=False)
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -1,20 +1,19 @@
 """Anchors of the ruler that the page shows: how far are networks whose relation is known.
 
-`infodist study anchors [--data FOLDER] [-k 400] [-p standard] [--output hf_infodist/page/shipped/anchors.json]`
+``infodist study anchors [--data FOLDER] [-k 400] [-p standard] [--output hf_infodist/page/shipped/anchors.json]``
 
 On digits it trains what it needs in a minute or two: the embedded network's recipe with another seed (and so other
 training images), and the same with another task, even against odd. With ``--data`` (of ``tests/realdata.py``) it also
 measures ResNets trained on Fashion-MNIST: another seed, the other half of the classes.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from hf_infodist.distances.distance import distance_of_pair
 from hf_infodist.models.demo.train import (
@@ -32,6 +31,8 @@ from hf_infodist.pair import prepare_pair
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.results.codelength import to_bits
 from hf_infodist.results.records import package_versions
+from hf_infodist.studies.report.options import File, Images, Protocol
+from hf_infodist.studies.report.output import show_json
 
 RECIPE = Recipe(epochs=25, rate=5e-3, seed=1)
 PARITY = ("even", "odd")
@@ -50,7 +51,7 @@ def digit_anchors(work: Path) -> list[tuple[str, str, str]]:
 
 
 def fashion_anchors(data: Path) -> list[tuple[str, str, str]]:
-    """Return relation and both names, of networks that `tests/realdata.py` trained."""
+    """Return relation and both names, of networks that ``tests/realdata.py`` trained."""
     whole, half = data / "fashion-all-0", data / "fashion-a"
     return [
         ("same weights", str(whole), str(whole)),
@@ -83,21 +84,16 @@ def measure_pairs(pairs: list[tuple[str, str, str]], images: str, k: int, protoc
     return {"images": Path(images).stem, "k": k, "protocol": settings, "anchors": rows, "versions": package_versions()}
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    data: Annotated[Path | None, typer.Option("--data", help="folder that tests/realdata.py has filled")] = None,
+    k: Images = 400,
+    protocol: Protocol = "standard",
+    output: File = None,
+) -> None:
     """Measure and print one JSON array."""
-    parser = argparse.ArgumentParser("infodist study anchors", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder that tests/realdata.py has filled")
-    parser.add_argument("-k", type=int, default=400)
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="standard")
-    parser.add_argument("--output", type=Path, help="also write the figures to this file")
-    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as work:
-        figures = [measure_pairs(digit_anchors(Path(work)), "digits", args.k, args.protocol)]
-    if args.data:
-        images = str(args.data / "fashion-test.parquet")
-        figures.append(measure_pairs(fashion_anchors(args.data), images, args.k, args.protocol))
-    text = json.dumps(figures, indent=1)
-    if args.output:
-        args.output.write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+        figures = [measure_pairs(digit_anchors(Path(work)), "digits", k, protocol)]
+    if data:
+        figures.append(measure_pairs(fashion_anchors(data), str(data / "fashion-test.parquet"), k, protocol))
+    show_json(figures, output)

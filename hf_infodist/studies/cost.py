@@ -1,6 +1,6 @@
 """What a number costs beside forward passes: reading layers, closed forms, each added direction.
 
-`infodist study cost [--data FOLDER] [-k 1500] [--output cost.json]`
+``infodist study cost [--data FOLDER] [-k 1500] [--output cost.json]``
 
 1. Seconds per image of a forward pass with and without reading layers, of four architectures at 224 pixels.
 2. Two EfficientNet-Lites on photographs: seconds of everything that `compare` does, after libraries are imported,
@@ -8,17 +8,15 @@
 3. Eight small networks on digits: seconds for each direction of a matrix once the models have been run.
 """
 
-import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch import Tensor
 
 from hf_infodist.distances.distance import information_distance
@@ -31,6 +29,8 @@ from hf_infodist.outputs.forward import compute_outputs
 from hf_infodist.outputs.layers import choose_layers, reading
 from hf_infodist.pair import Execution
 from hf_infodist.studies.networks.pairs import default_data
+from hf_infodist.studies.report.options import Data, File
+from hf_infodist.studies.report.output import show_json
 
 ARCHITECTURES = {
     "ResNet-50": "random:torchvision:resnet50",
@@ -102,22 +102,18 @@ def matrix_cost(models: tuple[str, ...], k: int) -> dict[str, float]:
     return {"k": k, "directions": directions, "seconds": seconds, "seconds_per_direction": seconds / directions}
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    data: Data = default_data(),
+    k: Annotated[int, typer.Option("-k", help="photographs")] = 1500,
+    output: File = None,
+) -> None:
     """Measure all three and print them."""
-    parser = argparse.ArgumentParser("infodist study cost", description=__doc__)
-    parser.add_argument("--data", type=Path, default=default_data(), help="folder that tests/realdata.py has filled")
-    parser.add_argument("-k", type=int, default=1500, help="photographs")
-    parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
-    args = parser.parse_args(argv)
     keep_freed_memory()
-    data = args.data
     small = (*SMALL, *(str(data / f"fashion-{name}") for name in ("a", "b", "all-0", "all-1")))
     figures = {
         "threads": torch.get_num_threads(),
         "reading": {name: reading_cost(model) for name, model in ARCHITECTURES.items()},
-        "compare": compare_cost(str(data / "lite0"), str(data / "lite1"), str(data / "photos.parquet"), args.k),
+        "compare": compare_cost(str(data / "lite0"), str(data / "lite1"), str(data / "photos.parquet"), k),
         "matrix": matrix_cost(small, 500),
     }
-    if args.output:
-        args.output.write_text(json.dumps(figures, indent=1) + "\n")
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    show_json(figures, output)

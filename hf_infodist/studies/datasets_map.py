@@ -1,6 +1,6 @@
 """Datasets as points: one network per dataset, and the distances between these (figure 4, top).
 
-`infodist study datasets_map --work FOLDER [-k 400] [--protocol standard] [--seeds 2] [--output FOLDER]`
+``infodist study datasets_map --work FOLDER [-k 400] [--protocol standard] [--seeds 2] [--output FOLDER]``
 
 Fashion-MNIST, MNIST, scikit-learn's digits, and five questions about the same drawn shapes in the manner of dSprites:
 position across and down, size, orientation, form. A network of one small architecture is trained on each, with as many
@@ -11,11 +11,11 @@ equation (9), has one distribution of inputs for both directions. Here it is the
 all pairs are compared on the same ones; a network is asked about pictures of other datasets, too.
 """
 
-import argparse
-import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.processes import one_thread
@@ -23,6 +23,7 @@ from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies.measures.matrices import Relation, all_pairs, finish, triplets
 from hf_infodist.studies.networks.data import TASKS, Task, sample
 from hf_infodist.studies.networks.zoo import Checkpoint, held_out_accuracy, trained
+from hf_infodist.studies.report.options import Folder, Images, Protocol, Work, one_of, typed
 
 KINDS = {"fashion": "clothes", "mnist": "digits", "digits": "digits"}  # all others are shapes
 HELD_OUT = 300  # pictures of each dataset that are not trained on
@@ -60,28 +61,27 @@ def _kind(task: str) -> str:
     return KINDS.get(task, "shapes")
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    work: Work,
+    k: Images = 400,
+    protocol: Protocol = "standard",
+    names: Annotated[list[str], one_of(TASKS, "--task", what="data sets")] = list(TASKS),
+    seeds: Annotated[int, typer.Option("--seeds", help="networks of a data set")] = 2,
+    steps: Annotated[int, typer.Option("--steps", help="batches of 50 that each network is trained on")] = 400,
+    output: Folder = None,
+) -> None:
     """Train what is missing, measure what is missing, and show how datasets lie."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser("infodist study datasets_map", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the checkpoints")
-    parser.add_argument("-k", type=int, default=400, help="images of every pair")
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="standard")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="NAME")
-    parser.add_argument("--seeds", type=int, default=2, help="networks per dataset")
-    parser.add_argument("--steps", type=int, default=400, help="batches of 50 that each network is trained on")
-    parser.add_argument("--output", type=Path, help="folder that receives datasets_map.json and the pictures")
-    args = parser.parse_args(words)
-    tasks = {name: TASKS[name]() for name in args.tasks}
-    zoo = tuple(Checkpoint(f"{name}-s{seed}", "resnet10", name, seed) for name in tasks for seed in range(args.seeds))
+    tasks = {name: TASKS[name]() for name in names}
+    zoo = tuple(Checkpoint(f"{name}-s{seed}", "resnet10", name, seed) for name in tasks for seed in range(seeds))
     with one_thread("cpu"):
-        models = [_trained(one, tasks[one.task], args.work, args.steps) for one in zoo]
-        images = sample("mixture of all datasets", mixture(tasks, args.k), args.k)
-        matrices = all_pairs(models, images, PROTOCOLS[args.protocol])
+        models = [_trained(one, tasks[one.task], work, steps) for one in zoo]
+        images = sample("mixture of all datasets", mixture(tasks, k), k)
+        matrices = all_pairs(models, images, PROTOCOLS[protocol])
         accuracies = {
             one.name: held_out_accuracy(model, tasks[one.task].first(HELD_OUT))
             for one, model in zip(zoo, models, strict=True)
         }
     answers, groups = triplets(matrices, questions(zoo)), [_kind(one.task) for one in zoo]
     more = {"accuracy": accuracies}
-    finish("datasets_map", words, matrices, answers, more, groups=groups, output=args.output)
+    finish("datasets_map", typed(context), matrices, answers, more, groups=groups, output=output)

@@ -1,6 +1,6 @@
 """Whether the distance between two networks tells how good they are together (figure 6, table 2).
 
-`infodist study ensembles --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
+``infodist study ensembles --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]``
 
 Networks with two initialisations are trained on five halves of the same examples, which share 0 to 100 % with the
 first, each until its loss on a validation set is the same. Of all pairs of the ten, other than a network and itself:
@@ -10,7 +10,6 @@ another order.
 """
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -33,6 +33,8 @@ from hf_infodist.studies.measures.statistics import Nested, mean, nested
 from hf_infodist.studies.networks.fit import Examples, Fitted, Goal, Score, Training, log_probabilities, score
 from hf_infodist.studies.networks.scale import PAPER, SMALL, Data, Scale, Trained, classifier, fresh, load, trained
 from hf_infodist.studies.report import output as report
+from hf_infodist.studies.report.options import Repeated, typed
+from hf_infodist.table import text_table
 
 HALVES = {100: "0123", 75: "0124", 50: "0145", 25: "0456", 0: "4567"}  # which eighths, by overlap with the first half
 SCALES = {
@@ -241,30 +243,28 @@ def draw(repeats: Sequence[Repeat], output: Path | None) -> None:
 def summary(repeats: Sequence[Repeat]) -> str:
     """Show table 2, and the correlations: a row per measure."""
     columns = ("loss", "accuracy", "gain", "nats")
-    lines = [f"{'initialisation, overlap':<36}" + "".join(f"{name:>12}" for name in columns)]
-    for row in rows(repeats):
-        cells = "".join(f"{row[name].value:>12.4g}" for name in columns)
-        lines.append(f"{row['initialisation']:<12}{row['overlap']:>4} %{cells:>66}")
+    lines = [
+        (row["initialisation"], f"{row['overlap']} %", *(f"{row[name].value:.4g}" for name in columns))
+        for row in rows(repeats)
+    ]
+    tables = [text_table(("initialisation", "overlap", *columns), lines)]
     for over, title in (("conditions", "correlation over these nine"), ("overlap", "within an initialisation")):
-        lines += ["", f"{title:<36}" + "".join(f"{judged:>24}" for judged in _JUDGED)]
-        for name, answer in correlations(repeats).items():
-            cells = "".join(f"{answer[over][judged].of_means!s:>24}" for judged in _JUDGED)
-            lines.append(f"{name:<36}{cells}")
-    return "\n".join(lines)
+        answers = correlations(repeats).items()
+        lines = [(name, *(str(answer[over][judged].of_means) for judged in _JUDGED)) for name, answer in answers]
+        tables.append(text_table((title, *_JUDGED), lines))
+    return "\n\n".join(tables)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(context: typer.Context, options: Repeated) -> None:
     """Train and measure what is missing, and show what the distance tells of ensembles."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    args = report.arguments("ensembles", __doc__, SCALES).parse_args(words)
-    scale, training, goal = SCALES[args.scale]
-    scale = scale.sized(args.train, args.k)
-    settings = {"scale": scale.to_dict(), "training": training, "goal": goal, "seeds": args.seeds}
+    scale, training, goal = SCALES[options.scale]
+    scale = scale.sized(options.train, options.k)
+    settings = {"scale": scale.to_dict(), "training": training, "goal": goal, "seeds": options.seeds}
     repeats: list[Repeat] = []
     with one_thread(make_accelerator().device):
         data = load(scale)
-        for seed in range(args.seeds):
-            repeats.append(repeat(scale, training, goal, data, seed, args.work))
-            report.write("ensembles", words, {"settings": settings, **figures(repeats)}, args.output)
-    draw(repeats, args.output)
+        for seed in range(options.seeds):
+            repeats.append(repeat(scale, training, goal, data, seed, options.work))
+            report.write("ensembles", typed(context), {"settings": settings, **figures(repeats)}, options.output)
+    draw(repeats, options.output)
     report.show(summary(repeats))

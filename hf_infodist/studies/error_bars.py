@@ -1,6 +1,6 @@
 """Whether the error bars cover what they promise: over orders, over images, and over drawn labels.
 
-`infodist study error_bars STUDENT TEACHER --images NAME [-k 500] [--runs 10] [--output error_bars.json]`
+``infodist study error_bars STUDENT TEACHER --images NAME [-k 500] [--runs 10] [--output error_bars.json]``
 
 1. The same images in several orders: the spread of the codelengths against the standard error over images.
 2. Several samples of the same dataset: the same, and the number that the error bar is about.
@@ -8,15 +8,13 @@
    (the student sees the same labels, the price is the exact KL), and information transfer, equation (8), against both.
 """
 
-import argparse
-import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from hf_infodist.distances.code import code_pair
 from hf_infodist.pair import Pair, prepare_pair
@@ -24,6 +22,8 @@ from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol
 from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.records import package_versions
+from hf_infodist.studies.report.options import File, Images, Protocol
+from hf_infodist.studies.report.output import show_json
 
 
 def spread(codes: Sequence[Codelength]) -> dict[str, float]:
@@ -80,34 +80,30 @@ def _code(pair: Pair, protocol: CodingProtocol) -> Codelength:
     return code_pair(pair, ["b_given_a"], protocol, accelerator=make_accelerator())[0]
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    student: Annotated[str, typer.Argument(metavar="STUDENT", help="name of a model: where learning starts")],
+    teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="name of a model: its outputs are learnt")],
+    images: Annotated[str, typer.Option("--images", "-i", help="name of a dataset")],
+    k: Images = 500,
+    protocol: Protocol = "standard",
+    runs: Annotated[int, typer.Option("--runs", help="orders, samples, and half of the draws")] = 10,
+    output: File = None,
+) -> None:
     """Measure and print one JSON object."""
-    parser = argparse.ArgumentParser("infodist study error_bars", description=__doc__)
-    parser.add_argument("student")
-    parser.add_argument("teacher")
-    parser.add_argument("--images", "-i", required=True)
-    parser.add_argument("-k", type=int, default=500)
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="standard")
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--output", type=Path, help="also write the figures to this file")
-    args = parser.parse_args(argv)
-    protocol = PROTOCOLS[args.protocol]
+    coding = PROTOCOLS[protocol]
 
     def sample(seed: int) -> Pair:
-        return prepare_pair(args.student, args.teacher, args.images, k=args.k, seed=seed)
+        return prepare_pair(student, teacher, images, k=k, seed=seed)
 
     pair = sample(0)
     figures = {
         "models": [pair.a.id, pair.b.id],
-        "k": args.k,
-        "runs": args.runs,
-        "protocol": protocol.name,
-        "orders": over_orders(pair, protocol, args.runs),
-        "samples": spread([_code(sample(seed), replace(protocol, seed=seed)) for seed in range(args.runs)]),
-        "draws": over_draws(pair, PROTOCOLS["sampled"], 2 * args.runs),
+        "k": k,
+        "runs": runs,
+        "protocol": coding.name,
+        "orders": over_orders(pair, coding, runs),
+        "samples": spread([_code(sample(seed), replace(coding, seed=seed)) for seed in range(runs)]),
+        "draws": over_draws(pair, PROTOCOLS["sampled"], 2 * runs),
         "versions": package_versions(),
     }
-    text = json.dumps(figures, indent=1)
-    if args.output:
-        args.output.write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+    show_json(figures, output)

@@ -1,6 +1,6 @@
 """Whether measures follow what happens to a network: interpolation and training (figures 2, 3, 8, 9).
 
-`infodist study faithfulness --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
+``infodist study faithfulness --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]``
 
 Interpolation: from θ(c) = (1 − c) θ_A + c θ_B to θ_B, running statistics of BatchNorm mixed like the weights,
 
@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
+from torch import nn
 
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.processes import make_accelerator, one_thread
@@ -36,11 +38,12 @@ from hf_infodist.studies.measures.compare import INFODIST, MEASURES, SIMILARITIE
 from hf_infodist.studies.networks import changes
 from hf_infodist.studies.networks import setting as _setting
 from hf_infodist.studies.networks.data import Task
-from hf_infodist.studies.networks.resnet import ResNet
-from hf_infodist.studies.networks.setting import Setting
+from hf_infodist.studies.networks.setting import Options, Setting
 from hf_infodist.studies.report import curves as _curves
 from hf_infodist.studies.report.curves import Panel
+from hf_infodist.studies.report.options import typed
 from hf_infodist.studies.report.output import provenance
+from hf_infodist.table import text_table
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SCENARIOS = ("two tasks", "two starts", "to the initial network", "to the final network")
@@ -68,14 +71,14 @@ class Experiment:
         two_starts = self._interpolation("two starts", a, b, self.train.classes, tests[0])
         return {"seed": self.seed, "scenarios": {**two_tasks, **two_starts, **self._training()}}
 
-    def _trained(self, name: str, task: Task, start: int) -> ResNet:
+    def _trained(self, name: str, task: Task, start: int) -> nn.Module:
         architecture = self.setting.network
-        network = architecture.build(len(task.classes), self.seed + start)
+        network = architecture.drawn(len(task.classes), self.seed + start)
         name = f"{architecture.name}-{name}-s{self.seed}"
         return _setting.trained(name, network, task, self.setting, self.work, seed=self.seed)
 
     def _interpolation(
-        self, scenario: str, a: ResNet, b: ResNet, labels: tuple[str, ...], test: Task
+        self, scenario: str, a: nn.Module, b: nn.Module, labels: tuple[str, ...], test: Task
     ) -> dict[str, list[dict[str, Any]]]:
         """Compare θ(c) with θ_B."""
         images = _setting.sample(self.setting, self.test, self.seed)
@@ -90,7 +93,7 @@ class Experiment:
 
     def _training(self) -> dict[str, list[dict[str, Any]]]:
         """Compare the networks of all epochs with the first and the last."""
-        network = self.setting.network.build(len(self.train.classes), self.seed)
+        network = self.setting.network.drawn(len(self.train.classes), self.seed)
         name, models, accuracies = f"{self.setting.network.name}-progress-s{self.seed}", [], []
         for epoch, after in enumerate(
             _setting.watched(name, network, self.train, self.setting, self.work, seed=self.seed)
@@ -215,35 +218,33 @@ def draw(runs: list[dict[str, Any]], folder: Path) -> None:
 
 def as_text(answers: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Show the answers: a row per measure, trend and identification per scenario."""
-    lines = [f"{'trend, identified':<36}" + "".join(f"{name:>24}" for name in answers)]
+    lines = []
     for measure in MEASURES:
         cells = [found.get(measure, {}) for found in answers.values()]
         texts = [f"{_text(cell.get('right_steps'))}, {_text(cell.get('identified'))}" for cell in cells]
-        lines.append(f"{measure:<36}" + "".join(f"{text:>24}" for text in texts))
-    return "\n".join(lines)
+        lines.append((measure, *texts))
+    return text_table(("trend, identified", *answers), lines)
 
 
-def finish(words: list[str], setting: Setting, runs: list[dict[str, Any]], output: Path | None) -> str:
+def finish(command: str, setting: Setting, runs: list[dict[str, Any]], output: Path | None) -> str:
     """Write figures and pictures of the seeds so far into a folder; return the answers as text."""
     answers = {scenario: verdicts(runs, scenario) for scenario in SCENARIOS}
     if output:
         output.mkdir(parents=True, exist_ok=True)
-        fields = {**provenance("faithfulness", words), "setting": setting.to_dict(), "answers": answers, "runs": runs}
+        fields = {**provenance(command), "setting": setting.to_dict(), "answers": answers, "runs": runs}
         (output / "faithfulness.json").write_text(json.dumps(fields, indent=1) + "\n")
         draw(runs, output)
     return as_text(answers)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(context: typer.Context, options: Options) -> None:
     """Train and measure what is missing, seed by seed, and show which measures follow."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    args = _setting.arguments("faithfulness", __doc__).parse_args(words)
-    setting = _setting.chosen(args)
+    setting = options.setting()
     train, test = _setting.load_data(setting)
     runs: list[dict[str, Any]] = []
     text = ""
     with one_thread(make_accelerator().device):
-        for seed in range(args.seeds):
-            runs.append(Experiment(setting, args.work, train, test, seed).run())
-            text = finish(words, setting, runs, args.output)
+        for seed in range(options.seeds):
+            runs.append(Experiment(setting, options.work, train, test, seed).run())
+            text = finish(typed(context), setting, runs, options.output)
     sys.stdout.write(text + "\n")

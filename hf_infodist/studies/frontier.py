@@ -1,21 +1,21 @@
 """Nats against seconds for every protocol and preqtorch, and where fine-tuning overtakes closed forms.
 
-`infodist study frontier --work FOLDER [--data FOLDER] [-k 1000 …] [--protocols NAME …] [--output FOLDER]`
+``infodist study frontier --work FOLDER [--data FOLDER] [-k 1000 -k 2000 …] [-p NAME …] [--output FOLDER]``
 
 B given A on two pairs: the other half of the classes, and from a random start. Seconds are those of coding, without
 the forward pass of each model that all of them need. Every figure is kept in the work folder as soon as it is there.
 """
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from accelerate import Accelerator
 
 from hf_infodist.coding.trainer import train_codelength
@@ -25,6 +25,7 @@ from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.results.records import package_versions
 from hf_infodist.studies.measures.preqtorch import encode
 from hf_infodist.studies.networks.pairs import PAIRS, default_data, load_pair
+from hf_infodist.studies.report.options import Data, Folder, Work, one_of
 
 CODERS = ("standard", "thorough", "single", "blockwise", "paper", "preqtorch-blocks")
 _PAIRS = ("other-half", "from-random")
@@ -106,26 +107,25 @@ def draw(found: Sequence[Point], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    work: Work,
+    data: Data = default_data(),
+    k: Annotated[list[int], typer.Option("-k", help="numbers of images")] = [1000, 2000, 4000, 10_000],
+    protocols: Annotated[list[str], one_of(CODERS, "--protocol", "-p", what="coders to measure")] = list(CODERS),
+    output: Folder = None,
+) -> None:
     """Measure what is missing, print all, and draw."""
-    parser = argparse.ArgumentParser("infodist study frontier", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps every figure")
-    parser.add_argument("--data", type=Path, default=default_data(), help="folder that tests/realdata.py has filled")
-    parser.add_argument("-k", type=int, nargs="+", default=[1000, 2000, 4000, 10_000], help="numbers of images")
-    parser.add_argument("--protocols", nargs="+", choices=CODERS, default=CODERS, metavar="NAME")
-    parser.add_argument("--output", type=Path, help="folder for frontier.json and frontier.png")
-    args = parser.parse_args(argv)
-    args.work.mkdir(parents=True, exist_ok=True)
-    found = points(args.k, args.protocols, args.work, args.data)
+    work.mkdir(parents=True, exist_ok=True)
+    found = points(k, protocols, work, data)
     figures = {
         "threads": torch.get_num_threads(),
         "versions": package_versions(),
         "points": [asdict(point) for point in found],
     }
-    if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "frontier.json").write_text(json.dumps(figures, indent=1) + "\n")
-        draw(found, args.output / "frontier.png")
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "frontier.json").write_text(json.dumps(figures, indent=1) + "\n")
+        draw(found, output / "frontier.png")
     for point in found:
         last = "" if point.last_nats is None else f", last tenth {point.last_nats:.4f} each"
         sys.stdout.write(

@@ -1,6 +1,6 @@
 """Whether the distance from a fresh network tells how well a network generalises (figure 7, table 3).
 
-`infodist study generalization --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
+``infodist study generalization --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]``
 
 The nine configurations of the paper: a default, and eight that differ from it in one respect each. All are trained
 until their loss on the training set, without augmentation, is the same. Of each: the gap, which is the loss on test
@@ -8,13 +8,13 @@ images less that on the training set; d_p(f, 0) from a fresh network of the same
 between the same two. A seed draws other examples, first weights, and fresh networks.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 from hf_infodist.analysis.placing import place_names
@@ -24,6 +24,8 @@ from hf_infodist.studies.measures.statistics import Interval, Nested, mean, nest
 from hf_infodist.studies.networks.fit import Fitted, Goal, Score, Training, log_probabilities, score
 from hf_infodist.studies.networks.scale import PAPER, SMALL, Data, Scale, fresh, load, trained
 from hf_infodist.studies.report import output as report
+from hf_infodist.studies.report.options import Repeated, typed
+from hf_infodist.table import text_table
 
 SCALES = {
     "small": (SMALL, Training(epochs=100), 0.1),
@@ -166,38 +168,37 @@ def draw(table: Table, names: Sequence[str], output: Path | None) -> None:
 
 def summary(table: Table, names: Sequence[str]) -> str:
     """Show both columns of table 3, and the correlations."""
-    lines = [f"{'configuration':<24}{'gap':>24}{'d_p(f, 0), nats':>28}{'test accuracy':>16}"]
+    lines = []
     for name, seeds in zip(names, zip(*table, strict=True), strict=True):
         gap, nats = mean([one.gap for one in seeds]), mean([one.complexity.nats for one in seeds])
         right = mean([one.test.accuracy for one in seeds]).value
-        lines.append(f"{name:<24}{gap!s:>24}{_nats(nats):>28}{right:>16.3f}")
-    lines += ["", f"{'correlation with the gap':<36}{'of all':>24}{'of those that reached':>28}"]
+        lines.append((name, str(gap), _nats(nats), f"{right:.3f}"))
+    figures = text_table(("configuration", "gap", "d_p(f, 0), nats", "test accuracy"), lines)
     those = correlations(table, reached=True)
-    lines += [
-        f"{name:<36}{one.of_means!s:>24}{those[name].of_means!s:>28}" for name, one in correlations(table).items()
-    ]
-    return "\n".join(lines)
+    answers = [(name, str(one.of_means), str(those[name].of_means)) for name, one in correlations(table).items()]
+    head = ("correlation with the gap", "of all", "of those that reached")
+    return f"{figures}\n\n{text_table(head, answers)}"
 
 
 def _nats(interval: Interval) -> str:
     return f"{interval.value:.0f} [{interval.low:.0f}, {interval.high:.0f}]"
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(context: typer.Context, options: Repeated) -> None:
     """Train and measure what is missing, and show what the distance tells of generalisation."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    args = report.arguments("generalization", __doc__, SCALES).parse_args(words)
-    scale, default, loss = SCALES[args.scale]
-    scale = scale.sized(args.train, args.k)
+    scale, default, loss = SCALES[options.scale]
+    scale = scale.sized(options.train, options.k)
     goal = Goal(loss, every=scale.train // 2)
     all_of_them = configurations(default)
     names = [one.name for one in all_of_them]
-    settings = {"scale": scale.to_dict(), "configurations": all_of_them, "goal": goal, "seeds": args.seeds}
+    settings = {"scale": scale.to_dict(), "configurations": all_of_them, "goal": goal, "seeds": options.seeds}
     table: list[list[Row]] = []
     with one_thread(make_accelerator().device):
         data = load(scale)
-        for seed in range(args.seeds):
-            table.append([row(one, scale, goal, data, seed, args.work) for one in all_of_them])
-            report.write("generalization", words, {"settings": settings, **figures(table, names)}, args.output)
-    draw(table, names, args.output)
+        for seed in range(options.seeds):
+            table.append([row(one, scale, goal, data, seed, options.work) for one in all_of_them])
+            report.write(
+                "generalization", typed(context), {"settings": settings, **figures(table, names)}, options.output
+            )
+    draw(table, names, options.output)
     report.show(summary(table, names))

@@ -1,6 +1,6 @@
 """Which measures stay as they are when a network is re-parameterised (figure 1, table 1).
 
-`infodist study invariance --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
+``infodist study invariance --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]``
 
 θ_A and θ_B start from the same random weights and are trained on the two halves of the classes. θ_A is then changed as
 appendix B.1 says, and every measure is taken between what it has become and θ_B, on held-out images of all classes:
@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
+from torch import nn
 
 from hf_infodist.processes import make_accelerator, one_thread
 from hf_infodist.studies.measures.changed_by import as_text, change, shown, table
@@ -47,11 +49,12 @@ from hf_infodist.studies.measures.compare import (
 from hf_infodist.studies.networks import changes
 from hf_infodist.studies.networks import setting as _setting
 from hf_infodist.studies.networks.data import Task
-from hf_infodist.studies.networks.resnet import Architecture, ResNet
-from hf_infodist.studies.networks.setting import Setting
+from hf_infodist.studies.networks.resnet import Architecture
+from hf_infodist.studies.networks.setting import Options, Setting
 from hf_infodist.studies.networks.zoo import tensors
 from hf_infodist.studies.report import curves as _curves
 from hf_infodist.studies.report.curves import Panel
+from hf_infodist.studies.report.options import typed
 from hf_infodist.studies.report.output import provenance
 
 FACTORS, SHARES = (0.3, 3.0, 10.0), (0.5, 1.0)  # powers of two would round nothing
@@ -70,7 +73,7 @@ class Experiment:
     seed: int
     architecture: Architecture
 
-    def half(self, number: int, architecture: Architecture | None = None, start: str = "") -> ResNet:
+    def half(self, number: int, architecture: Architecture | None = None, start: str = "") -> nn.Module:
         """Return a network trained on one half of the classes.
 
         Args:
@@ -80,22 +83,22 @@ class Experiment:
         """
         architecture = architecture or self.architecture
         task = _setting.halves(self.train)[number]
-        network = architecture.build(len(task.classes), self.seed + 1000 * (start == "seed"))
+        network = architecture.drawn(len(task.classes), self.seed + 1000 * (start == "seed"))
         name = f"{architecture.name}-half{number}{start and '-' + start.rpartition('/')[2]}-s{self.seed}"
         if start not in ("", "seed"):
             self._pretrain(network, start)
         return _setting.trained(name, network, task, self.setting, self.work, seed=self.seed)
 
-    def _pretrain(self, network: ResNet, start: str) -> None:
+    def _pretrain(self, network: nn.Module, start: str) -> None:
         """Train a network on another task, and keep all of it but the head."""
         task = _setting.load_task(start).first(self.setting.train)
-        other = self.architecture.build(len(task.classes), self.seed)
+        other = self.architecture.drawn(len(task.classes), self.seed)
         name = f"{self.architecture.name}-{start.rpartition('/')[2]}-s{self.seed}"
         other = _setting.trained(name, other, task, self.setting, self.work, seed=self.seed)
-        state = {key: tensor for key, tensor in other.state_dict().items() if not key.startswith("head.")}
+        state = {key: tensor for key, tensor in other.state_dict().items() if not key.startswith("fc.")}
         network.load_state_dict(state, strict=False)
 
-    def changed(self, network: ResNet) -> Iterator[tuple[str, str, ResNet]]:
+    def changed(self, network: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
         """Yield scenario, coefficient and network of everything that θ_A becomes."""
         for factor in FACTORS:
             yield "scaling", f"{factor:g}", changes.scaled(network, factor)
@@ -113,7 +116,7 @@ class Experiment:
         if self.architecture.batch_norm:
             yield from self._retrained()
 
-    def _retrained(self) -> Iterator[tuple[str, str, ResNet]]:
+    def _retrained(self) -> Iterator[tuple[str, str, nn.Module]]:
         for start in ("seed", *self.setting.pretraining):
             yield "initialisation", start.rpartition("/")[2], self.half(0, start=start)
         for width in self.setting.widths:
@@ -155,7 +158,7 @@ class Experiment:
         }
 
     def _row(
-        self, scenario: str, coefficient: str, network: ResNet, found: Comparison, test: Task, moved: float
+        self, scenario: str, coefficient: str, network: nn.Module, found: Comparison, test: Task, moved: float
     ) -> dict[str, Any]:
         accuracy = _setting.held_out_accuracy(network, test)
         logger.info(
@@ -182,12 +185,12 @@ def panels(runs: list[dict[str, Any]]) -> list[Panel]:
     return found
 
 
-def finish(words: list[str], setting: Setting, kinds: dict[str, list[dict[str, Any]]], output: Path | None) -> str:
+def finish(command: str, setting: Setting, kinds: dict[str, list[dict[str, Any]]], output: Path | None) -> str:
     """Write figures and pictures of the seeds so far into a folder; return the tables as text."""
     tables = {name: table(runs) for name, runs in kinds.items() if runs}
     if output:
         output.mkdir(parents=True, exist_ok=True)
-        fields = {**provenance("invariance", words), "setting": setting.to_dict(), "relative_change": tables}
+        fields = {**provenance(command), "setting": setting.to_dict(), "relative_change": tables}
         (output / "invariance.json").write_text(json.dumps({**fields, "runs": kinds}, indent=1) + "\n")
         for name in tables:
             means = {measure: (shown(cells.get("mean")),) for measure, cells in tables[name].items()}
@@ -196,11 +199,9 @@ def finish(words: list[str], setting: Setting, kinds: dict[str, list[dict[str, A
     return "\n\n".join(f"{name}\n{as_text(rows)}" for name, rows in tables.items())
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(context: typer.Context, options: Options) -> None:
     """Train and measure what is missing, seed by seed, and show by how much each measure changes."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    args = _setting.arguments("invariance", __doc__).parse_args(words)
-    setting = _setting.chosen(args)
+    setting = options.setting()
     train, test = _setting.load_data(setting)
     shapes = {"batchnorm": setting.network}
     if setting.plain:
@@ -209,7 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     text = ""
     with one_thread(make_accelerator().device):
         for name, shape in shapes.items():
-            for seed in range(args.seeds):
-                kinds[name].append(Experiment(setting, args.work, train, test, seed, shape).run())
-                text = finish(words, setting, kinds, args.output)
+            for seed in range(options.seeds):
+                kinds[name].append(Experiment(setting, options.work, train, test, seed, shape).run())
+                text = finish(typed(context), setting, kinds, options.output)
     sys.stdout.write(text + "\n")

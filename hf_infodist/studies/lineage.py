@@ -1,6 +1,6 @@
 """Who was made from whom, by the information distance and by other measures, in forests of known descent.
 
-`infodist study lineage --work FOLDER [--scale small|paper] [--seeds 0 1 2] [--output FOLDER]`
+``infodist study lineage --work FOLDER [--scale small|paper] [--seed 0 --seed 1 …] [--output FOLDER]``
 
 Each forest has two roots, trained on the same pictures from different weights, and eight descendants: networks
 trained further on a random half, on noisy labels or on another question, a distilled student, a copy with its neurons
@@ -14,12 +14,11 @@ strange ones, of something that no training has told the networks what to make o
 * direction: of each edge, whether the child given its parent is the smaller value (directed measures only);
 * central: of each edge, whether the parent has the smaller mean value over all others.
 
-Beside them, how often the rule of `infodist lineage` is right about parents and roots, and others that were tried.
+Beside them, how often the rule of ``infodist lineage`` is right about parents and roots, and others that were tried.
 
 Checkpoints are kept in the work folder and codelengths in the store, so a rerun computes what is missing.
 """
 
-import argparse
 import json
 import logging
 import sys
@@ -27,7 +26,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from hf_infodist.analysis.lineage import COPY_NATS_PER_IMAGE, ROOT_SHARE, find_copies
 from hf_infodist.baselines.measures import MEASURES
@@ -39,8 +40,10 @@ from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
 from hf_infodist.studies.measures import descent
 from hf_infodist.studies.measures.descent import Answer, Values
 from hf_infodist.studies.measures.scores import choose_share, score, shares, summarise, table
+from hf_infodist.studies.networks import forest
 from hf_infodist.studies.networks.data import sample
-from hf_infodist.studies.networks.forest import FOREST, SCALES, Birth, Scale, grow
+from hf_infodist.studies.networks.forest import FOREST, SCALES, Birth, grow
+from hf_infodist.studies.report.options import Examples, Folder, OtherImages, OtherProtocol, Scale, Work, one_of, typed
 from hf_infodist.studies.report.output import provenance, rounded
 
 DISTANCE, CHILD, PARENT = "d_p", "L'(child | parent)", "L'(parent | child)"
@@ -100,7 +103,7 @@ def examine(births: tuple[Birth, ...], forest: Sequence[Classifier], images: Any
 
 
 def run(
-    scale: Scale,
+    scale: forest.Scale,
     births: tuple[Birth, ...],
     seeds: Sequence[int],
     kinds: Sequence[str],
@@ -135,35 +138,34 @@ def conclude(found: dict[str, Any]) -> None:
     found["rules"] = {rule: choose_share(forests, rule) for rule in RULES}
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    work: Work,
+    scale_name: Scale = "small",
+    seeds: Annotated[list[int], typer.Option("--seed", help="one forest for each")] = [0, 1, 2],
+    samples: Annotated[list[str], one_of(KINDS, "--sample", what="pictures to measure on")] = list(KINDS),
+    k: OtherImages = None,
+    protocol: OtherProtocol = None,
+    train: Examples = None,
+    output: Folder = None,
+) -> None:
     """Train what is missing, measure what is missing, and show how often descent is told."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser("infodist study lineage", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the checkpoints")
-    parser.add_argument("--scale", choices=SCALES, default="small")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one forest for each")
-    parser.add_argument("--output", type=Path, help="folder that receives lineage.json and lineage.png")
-    parser.add_argument("--samples", choices=KINDS, nargs="+", default=list(KINDS), help="pictures to measure on")
-    parser.add_argument("-k", type=int, help="images of every pair, instead of those of the scale")
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, help="instead of that of the scale")
-    parser.add_argument("--train", type=int, help="pictures to train on, instead of those of the scale")
-    args = parser.parse_args(words)
-    figures = {**provenance("lineage", words), "root_share": ROOT_SHARE}
+    figures = {**provenance(typed(context)), "root_share": ROOT_SHARE}
     figures |= {"births": [vars(birth) for birth in FOREST], "samples": {}}
-    changes = {name: value for name in ("k", "protocol", "train") if (value := getattr(args, name)) is not None}
-    scale = replace(SCALES[args.scale], **changes)
+    given: dict[str, Any] = {"k": k, "protocol": protocol, "train": train}
+    scale = replace(SCALES[scale_name], **{name: value for name, value in given.items() if value is not None})
     figures["settings"] = {name: value for name, value in vars(scale).items() if not callable(value)} | {
         "epsilon": PROTOCOLS[scale.protocol].epsilon
     }
-    args.work.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     with one_thread(make_accelerator().device):
-        run(scale, FOREST, args.seeds, args.samples, args.work, figures)
-    if args.output:
+        run(scale, FOREST, seeds, samples, work, figures)
+    if output:
         from hf_infodist.studies.report.lineage_plot import draw
 
-        args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "lineage.json").write_text(json.dumps(figures) + "\n")
-        draw(figures, args.output / "lineage.png")
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "lineage.json").write_text(json.dumps(figures) + "\n")
+        draw(figures, output / "lineage.png")
     for kind, found in figures["samples"].items():
         sys.stdout.write(
             f"{kind}: {found['images']['k']} images of {found['images']['id']}\n{table(found['summary'])}\n"

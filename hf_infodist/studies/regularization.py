@@ -1,6 +1,6 @@
 """Whether regularisation makes networks simpler: their distance from fresh ones, by strength (figure 5).
 
-`infodist study regularization --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]`
+``infodist study regularization --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]``
 
 Weight decay, rounds of self-distillation, label smoothing and dropout, each with several strengths from none upwards.
 All networks are trained for the same number of epochs, while the rate falls to zero. Dropout is on every ReLU of a
@@ -8,13 +8,13 @@ network without BatchNorm, the others are on one with. A round of self-distillat
 learns what the last one says of the training examples. A seed draws other examples, first weights, and fresh networks.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 from hf_infodist.processes import make_accelerator, one_thread
@@ -23,6 +23,8 @@ from hf_infodist.studies.measures.statistics import Interval, mean, spearman
 from hf_infodist.studies.networks.fit import Score, Training, log_probabilities, score
 from hf_infodist.studies.networks.scale import PAPER, SMALL, Data, Scale, Trained, fresh, load, trained
 from hf_infodist.studies.report import output as report
+from hf_infodist.studies.report.options import Repeated, typed
+from hf_infodist.table import text_table
 
 SCALES = {
     "small": (SMALL, Training(epochs=12, anneal=True)),
@@ -168,32 +170,31 @@ def draw(table: Table, output: Path | None) -> None:
 
 def summary(table: Table) -> str:
     """Show nats and accuracy by strength, and the trend of the nats."""
-    lines = []
+    parts = []
     for kind in KINDS:
         nats, right = column(table, kind, "nats").mean(0), column(table, kind, "accuracy").mean(0)
         change = trend(kind, column(table, kind, "nats"))
-        lines += [
-            f"{kind.name}: Spearman {change['spearman']}, strongest over none {change['strongest_over_none']}",
-            *(
-                f"  {strength:<8g}{n:>8.1f} nats, test accuracy {a:.3f}"
-                for strength, n, a in zip(kind.strengths, nats, right, strict=True)
-            ),
+        lines = [
+            (f"{strength:g}", f"{n:.1f}", f"{a:.3f}")
+            for strength, n, a in zip(kind.strengths, nats, right, strict=True)
         ]
-    return "\n".join(lines)
+        parts += [
+            f"{kind.name}: Spearman {change['spearman']}, strongest over none {change['strongest_over_none']}",
+            text_table(("strength", "d_p(f, 0), nats", "test accuracy"), lines),
+        ]
+    return "\n".join(parts)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(context: typer.Context, options: Repeated) -> None:
     """Train and measure what is missing, and show how complexity follows strength."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    args = report.arguments("regularization", __doc__, SCALES).parse_args(words)
-    scale, base = SCALES[args.scale]
-    scale = scale.sized(args.train, args.k)
-    settings = {"scale": scale.to_dict(), "training": base, "kinds": KINDS, "seeds": args.seeds}
+    scale, base = SCALES[options.scale]
+    scale = scale.sized(options.train, options.k)
+    settings = {"scale": scale.to_dict(), "training": base, "kinds": KINDS, "seeds": options.seeds}
     table: list[dict[str, list[Point]]] = []
     with one_thread(make_accelerator().device):
         data = load(scale)
-        for seed in range(args.seeds):
-            table.append({kind.name: list(points(kind, base, scale, data, seed, args.work)) for kind in KINDS})
-            report.write("regularization", words, {"settings": settings, **figures(table)}, args.output)
-    draw(table, args.output)
+        for seed in range(options.seeds):
+            table.append({kind.name: list(points(kind, base, scale, data, seed, options.work)) for kind in KINDS})
+            report.write("regularization", typed(context), {"settings": settings, **figures(table)}, options.output)
+    draw(table, options.output)
     report.show(summary(table))

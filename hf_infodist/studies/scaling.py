@@ -1,6 +1,5 @@
 """Wall time of a matrix with two workers against one, and peak memory against the number of images."""
 
-import argparse
 import json
 import os
 import resource
@@ -10,10 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from hf_infodist.distances.pairwise import pairwise_distances
 from hf_infodist.pair import Execution
+from hf_infodist.studies.report.options import Images, Protocol
 
 MODELS = ["demo:cnn", "demo:vit", "random:demo:cnn", "random:demo:vit"]
 
@@ -72,17 +74,16 @@ def memory(sizes: list[int]) -> dict[str, Any]:
     return {"peak_mib": peaks, "ratio": last / first}
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    k: Images = 300,
+    protocol: Protocol = "standard",
+    rounds: Annotated[int, typer.Option("--rounds", help="how often both are timed")] = 3,
+    memories: Annotated[list[int], typer.Option("--memory", help="peak memory at so many images")] = [],
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser("infodist study scaling", description=__doc__)
-    parser.add_argument("-k", type=int, default=300)
-    parser.add_argument("-p", "--protocol", default="standard")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory", type=int, nargs="*", default=[], help="peak memory at so many images")
-    args = parser.parse_args(argv)
     figures: dict[str, Any] = {"cores": os.cpu_count()}
-    if args.rounds:
-        figures["workers"] = scaling(args.k, args.protocol, args.rounds)
-    if args.memory:
-        figures["memory"] = memory(args.memory)
+    if rounds:
+        figures["workers"] = scaling(k, protocol, rounds)
+    if memories:
+        figures["memory"] = memory(memories)
     json.dump(figures, sys.stdout, indent=2)

@@ -1,18 +1,18 @@
 """Which protocol of one learner codes a pair in the fewest nats: the paper's search for hyper-parameters.
 
-`infodist study search STUDENT TEACHER --images digits -k 1000 --trials 30`
+``infodist study search STUDENT TEACHER --images digits -k 1000 --trials 30``
 
 Optuna draws protocols of one fine-tuned learner that stay within a budget of gradient images, beginning with the
 presets of that kind, and stops those that fall behind. A mixture needs no such search; this shows what it is worth.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import typer
 from accelerate import Accelerator
 
 from hf_infodist.coding.trainer import train_codelength
@@ -21,6 +21,7 @@ from hf_infodist.pair import Pair, prepare_pair
 from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 from hf_infodist.studies import require
+from hf_infodist.studies.report.options import Images
 
 if TYPE_CHECKING:
     import optuna
@@ -235,24 +236,23 @@ def _records(study: "optuna.Study") -> list[TrialRecord]:
     return [TrialRecord(**trial.user_attrs["record"]) for trial in study.trials if "record" in trial.user_attrs]
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    student: Annotated[str, typer.Argument(metavar="STUDENT", help="name of a model: where learning starts")],
+    teacher: Annotated[str, typer.Argument(metavar="TEACHER", help="name of a model: its outputs are learnt")],
+    images: Annotated[str, typer.Option("--images", "-i", help="name of a dataset")] = "digits",
+    split: Annotated[str | None, typer.Option("--split", help="split of the dataset")] = None,
+    k: Images = 1000,
+    trials: Annotated[int, typer.Option("--trials", help="protocols to run")] = 30,
+    seed: Annotated[int, typer.Option("--seed", help="order of the images, and every draw")] = 0,
+    budget: Annotated[float, typer.Option("--budget", help="most gradient images per image")] = BUDGET,
+    storage: Annotated[str | None, typer.Option("--storage", help="keep the trials: sqlite:///search.db")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
     """Search and print."""
-    parser = argparse.ArgumentParser("infodist study search", description=__doc__)
-    parser.add_argument("student", help="name of a model: where learning starts")
-    parser.add_argument("teacher", help="name of a model: its outputs are learnt")
-    parser.add_argument("--images", "-i", default="digits", help="name of a dataset")
-    parser.add_argument("--split", help="split of the dataset")
-    parser.add_argument("-k", type=int, default=1000, help="number of images")
-    parser.add_argument("--trials", type=int, default=30, help="protocols to run")
-    parser.add_argument("--seed", type=int, default=0, help="order of the images, and every draw")
-    parser.add_argument("--budget", type=float, default=BUDGET, help="most gradient images per image")
-    parser.add_argument("--storage", help="keep the trials, and go on from them: sqlite:///search.db")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args(argv)
     require("optuna", "search")
-    pair = prepare_pair(args.student, args.teacher, args.images, k=args.k, seed=args.seed, split=args.split)
-    result = search(pair, trials=args.trials, seed=args.seed, budget=args.budget, storage=args.storage)
-    sys.stdout.write(f"{json.dumps(result.to_dict()) if args.json else _text(result)}\n")
+    pair = prepare_pair(student, teacher, images, k=k, seed=seed, split=split)
+    result = search(pair, trials=trials, seed=seed, budget=budget, storage=storage)
+    sys.stdout.write(f"{json.dumps(result.to_dict()) if as_json else _text(result)}\n")
 
 
 def _text(result: SearchResult) -> str:

@@ -1,21 +1,22 @@
 """How much of a bare training loop's speed a fine-tuned learner reaches.
 
-`infodist study throughput [MODEL…] [--images N] [--rounds N]`
+``infodist study throughput [MODEL…] [--images N] [--rounds N]``
 
 Both train the same network with Adam on the same pixels in memory, batch 32, in turns; the learner also replays,
 averages its weights and takes its loss in float64. Prints one JSON object; a ratio of 1 means that nothing is lost.
 """
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from PIL import Image
 from torch import Tensor, nn
 
@@ -78,21 +79,20 @@ def _rate(run: Callable[[], int], device: torch.device) -> float:
     return images / (time.perf_counter() - started)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...")] = ["random:demo:cnn", "random:demo:vit"],
+    images: Annotated[int, typer.Option("--images", help="images of a round")] = 320,
+    rounds: Annotated[int, typer.Option("--rounds", help="how often both are timed")] = 5,
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser("infodist study throughput", description=__doc__)
-    parser.add_argument("models", nargs="*", default=["random:demo:cnn", "random:demo:vit"])
-    parser.add_argument("--images", type=int, default=320)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args(argv)
     figures = {}
-    for name in args.models:
+    for name in models:
         classifier = load_classifier(name)
         size = classifier.preprocessing.transform(Image.new("RGB", (64, 64))).shape
-        measured = rates(classifier, tuple(size), args.images, args.rounds + 1)[1:]  # the first round warms up
+        measured = rates(classifier, tuple(size), images, rounds + 1)[1:]  # the first round warms up
         figures[name] = {
             "learner_images_per_second": median(learner for learner, _ in measured),
             "bare_images_per_second": median(bare for _, bare in measured),
             "ratio": median(learner / bare for learner, bare in measured),
         }
-    json.dump({"threads": torch.get_num_threads(), "images": args.images, "models": figures}, sys.stdout, indent=2)
+    json.dump({"threads": torch.get_num_threads(), "images": images, "models": figures}, sys.stdout, indent=2)

@@ -1,13 +1,12 @@
 """What the mixture costs against its learners alone, a search, retraining, preqtorch, and version 1.
 
-`infodist study tightness --work FOLDER [--pairs NAME …] [--columns NAME …] [--output tightness.json]`
+``infodist study tightness --work FOLDER [--pair NAME …] [--column NAME …] [--output tightness.json]``
 
 The same images of each pair are coded in every way, B given A. Of a column with several variants, as many rates, the
 cheapest counts: it is chosen in hindsight, which the mixture never is. Every figure is kept in the work folder as soon
 as it is there; a rerun computes only what is missing, or what other settings decide.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -18,18 +17,20 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from accelerate import Accelerator
 from tqdm import tqdm
 
 from hf_infodist.processes import make_accelerator
-from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.results.records import package_versions
 from hf_infodist.studies import require
 from hf_infodist.studies.measures.coders import Coder, Outcome, coders
 from hf_infodist.studies.networks.pairs import PAIRS, Setting, default_data, load_pair
+from hf_infodist.studies.report.options import Data, File, OtherImages, OtherProtocol, Work, one_of
+from hf_infodist.table import text_table
 
 COLUMNS = (
     "static",
@@ -42,6 +43,7 @@ COLUMNS = (
     "version-1",
     "mixture",
 )
+SETTINGS = {setting.name: setting for setting in PAIRS}
 _NEEDS = {"search": "optuna", "preqtorch-blocks": "preqtorch", "preqtorch-replay": "preqtorch"}
 
 
@@ -173,57 +175,52 @@ def _line(cell: Cell, k: int) -> str:
 def _table(rows: Sequence[Row]) -> str:
     """Show nats and gradient images per image of each pair and column, then the mean ratios."""
 
-    def line(name: str, texts: Iterable[str]) -> str:
-        return f"{name:<18}" + "".join(f"{text:>18}" for text in texts)
-
     def cheapest(row: Row, name: str) -> str:
         return "".join(f"{c.nats:.1f} ({c.gradient_images / row.setting.k:.0f})" for c in row.column(name)[:1])
 
-    lines = ["nats (gradient images per image) of the cheapest in each column", line("", COLUMNS)]
-    lines += [line(row.setting.name, (cheapest(row, name) for name in COLUMNS)) for row in rows]
-    lines.append("nats of the mixture / column, geometric mean over pairs")
-    for name, means in _means(rows).items():
-        lines.append(line(name, (f"{means[column]:.3f}" if column in means else "" for column in COLUMNS)))
-    return "\n".join(lines)
-
-
-def _changed(setting: Setting, args: argparse.Namespace) -> Setting:
-    return replace(setting, k=args.k or setting.k, protocol=args.protocol or setting.protocol)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Measure what is missing and print the table."""
-    by_name = {setting.name: setting for setting in PAIRS}
-    parser = argparse.ArgumentParser("infodist study tightness", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps every figure")
-    parser.add_argument("--data", type=Path, default=default_data(), help="folder that tests/realdata.py has filled")
-    parser.add_argument("--pairs", nargs="+", choices=by_name, default=list(by_name), metavar="NAME")
-    parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=COLUMNS, metavar="NAME")
-    parser.add_argument(
-        "-p", "--protocol", choices=PROTOCOLS, help="preset of the mixture, instead of each pair's own"
+    lines = [(row.setting.name, *(cheapest(row, name) for name in COLUMNS)) for row in rows]
+    ratios = [
+        (name, *(f"{means[column]:.3f}" if column in means else "" for column in COLUMNS))
+        for name, means in _means(rows).items()
+    ]
+    return (
+        f"nats (gradient images per image) of the cheapest in each column\n{text_table(('', *COLUMNS), lines)}\n"
+        f"nats of the mixture / column, geometric mean over pairs\n{text_table(('', *COLUMNS), ratios)}"
     )
-    parser.add_argument("-k", type=int, help="images of every pair, instead of its own number")
-    parser.add_argument("--trials", type=int, help="protocols that a search runs, instead of 30 (large pairs: 6)")
-    parser.add_argument("--seed", type=int, default=0, help="order of the images, and every draw")
-    parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
-    args = parser.parse_args(argv)
-    packages = sorted({_NEEDS[column] for column in args.columns if column in _NEEDS})
+
+
+def main(
+    work: Work,
+    data: Data = default_data(),
+    names: Annotated[list[str], one_of(SETTINGS, "--pair", what="pairs")] = list(SETTINGS),
+    columns: Annotated[list[str], one_of(COLUMNS, "--column", what="coders")] = list(COLUMNS),
+    protocol: OtherProtocol = None,
+    k: OtherImages = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", help="protocols that a search runs, instead of 30 (large pairs: 6)")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="order of the images, and every draw")] = 0,
+    output: File = None,
+) -> None:
+    """Measure what is missing and print the table."""
+    packages = sorted({_NEEDS[column] for column in columns if column in _NEEDS})
     for package in packages:
         require(package, "studies")
-    args.work.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     accelerator, rows = make_accelerator(), []
-    for setting in (_changed(by_name[name], args) for name in args.pairs):
-        every = coders(setting, seed=args.seed, trials=args.trials)
-        wanted = {name: way for name, way in every.items() if _column(name) in args.columns}
-        rows.append(measure_cells(setting, wanted, args.work, args.data, seed=args.seed, accelerator=accelerator))
-    if args.output:
+    for setting in (SETTINGS[name] for name in names):
+        setting = replace(setting, k=k or setting.k, protocol=protocol or setting.protocol)
+        every = coders(setting, seed=seed, trials=trials)
+        wanted = {name: way for name, way in every.items() if _column(name) in columns}
+        rows.append(measure_cells(setting, wanted, work, data, seed=seed, accelerator=accelerator))
+    if output:
         figures = {
-            "seed": args.seed,
+            "seed": seed,
             "device": str(accelerator.device),
             "threads": torch.get_num_threads(),
             "versions": package_versions() | {package: version(package) for package in packages},
             "geometric_means": _means(rows),
             "pairs": [row.to_dict() for row in rows],
         }
-        args.output.write_text(json.dumps(figures, indent=1) + "\n")
+        output.write_text(json.dumps(figures, indent=1) + "\n")
     sys.stdout.write(_table(rows) + "\n")

@@ -1,6 +1,6 @@
 """Many visitors of the page at once: errors, waiting, memory of the page.
 
-`infodist study visitors [--visitors 50] [--seconds 60] [--pause 3] [--chromium FILE] [--output visitors.json]`
+``infodist study visitors [--visitors 50] [--seconds 60] [--pause 3] [--chromium FILE] [--output visitors.json]``
 
 Starts the page on a store of its own. Each visitor, from an address of its own, opens the page and then compares the
 demo pair again and again: in turn as it came with the page, and with a number of images that is new, for the queue.
@@ -8,10 +8,8 @@ Between two visits it reads for a moment; with ``--pause 0`` the crowd is as fas
 With ``--chromium`` (and playwright) a browser opens the page meanwhile, and says when something was first painted.
 """
 
-import argparse
 import asyncio
 import collections
-import json
 import os
 import subprocess
 import sys
@@ -19,10 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from hf_infodist.results.records import package_versions
 from hf_infodist.studies import require
+from hf_infodist.studies.report.options import File
+from hf_infodist.studies.report.output import show_json
 
 POLITE = ("the queue is full", "in the queue already")
 _SERVE = """
@@ -175,18 +177,13 @@ def _spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    visitors: Annotated[int, typer.Option("--visitors", help="how many")] = 50,
+    seconds: Annotated[float, typer.Option("--seconds", help="for how long")] = 60,
+    pause: Annotated[float, typer.Option("--pause", help="seconds between two visits of one")] = 3,
+    chromium: Annotated[str | None, typer.Option("--chromium", help="a browser, to measure the first paint")] = None,
+    port: Annotated[int, typer.Option("--port", help="where the page listens")] = 7861,
+    output: File = None,
+) -> None:
     """Measure and print one JSON object."""
-    parser = argparse.ArgumentParser("infodist study visitors", description=__doc__)
-    parser.add_argument("--visitors", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--pause", type=float, default=3, help="seconds between two visits of one")
-    parser.add_argument("--chromium", help="path of a browser, to measure the first paint")
-    parser.add_argument("--port", type=int, default=7861)
-    parser.add_argument("--output", type=Path, help="also write the figures to this file")
-    args = parser.parse_args(argv)
-    figures = measure_visits(args.visitors, args.seconds, args.pause, args.chromium, args.port)
-    text = json.dumps(figures, indent=1)
-    if args.output:
-        args.output.write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+    show_json(measure_visits(visitors, seconds, pause, chromium, port), output)

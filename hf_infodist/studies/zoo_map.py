@@ -1,6 +1,6 @@
 """A map of Fashion-MNIST networks: whether those of one task or architecture lie together (figure 4).
 
-`infodist study zoo_map --work FOLDER [-k 500] [--protocol standard] [--output FOLDER]`
+``infodist study zoo_map --work FOLDER [-k 500] [--protocol standard] [--output FOLDER]``
 
 Thirteen checkpoints: a ResNet, a VGG with BatchNorm and a vision transformer, each trained on all ten classes, on the
 five tops, and on the five others; of all classes also a VGG without BatchNorm, another seed of the ResNet, a deeper
@@ -8,9 +8,9 @@ and a wider one. Each is measured against each on test images, by the informatio
 Checkpoints are kept in the work folder and codelengths in the store, so a rerun computes what is missing.
 """
 
-import argparse
-import sys
-from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import PROTOCOLS
@@ -18,6 +18,7 @@ from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
 from hf_infodist.studies.measures.matrices import Relation, all_pairs, finish, triplets
 from hf_infodist.studies.networks.data import fashion_mnist, sample
 from hf_infodist.studies.networks.zoo import Checkpoint, held_out_accuracy, trained
+from hf_infodist.studies.report.options import Folder, Images, Protocol, Work, one_of, typed
 
 CLASSES = {"all": tuple(range(10)), "tops": (0, 2, 3, 4, 6), "rest": (1, 5, 7, 8, 9)}
 ZOO = (
@@ -27,6 +28,7 @@ ZOO = (
     Checkpoint("resnet18-all", "resnet18", "all"),
     Checkpoint("resnet10-wide-all", "resnet10-wide", "all"),
 )
+NAMES = [one.name for one in ZOO]
 
 
 def questions(zoo: tuple[Checkpoint, ...]) -> dict[str, tuple[Relation, Relation]]:
@@ -59,28 +61,27 @@ def to_resnets(matrix: PairwiseMatrix, zoo: tuple[Checkpoint, ...]) -> dict[str,
     return {zoo[i].name: float(matrix.distances[i, resnets].mean()) for i, resnets in others.items() if resnets}
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(
+    context: typer.Context,
+    work: Work,
+    k: Images = 500,
+    protocol: Protocol = "standard",
+    count: Annotated[int, typer.Option("--train", help="images of all classes to train on")] = 24_000,
+    epochs: Annotated[int, typer.Option("--epochs", help="passes over them")] = 3,
+    only: Annotated[list[str], one_of(NAMES, "--model", what="networks")] = list(NAMES),
+    output: Folder = None,
+) -> None:
     """Train what is missing, measure what is missing, and show how often families lie together."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser("infodist study zoo_map", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the checkpoints")
-    parser.add_argument("-k", type=int, default=500, help="images of every pair")
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS, default="standard")
-    parser.add_argument("--train", type=int, default=24_000, help="images of all classes to train on")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--models", nargs="+", choices=[one.name for one in ZOO], metavar="NAME", help="only these")
-    parser.add_argument("--output", type=Path, help="folder that receives zoo_map.json and the pictures")
-    args = parser.parse_args(words)
-    zoo = tuple(one for one in ZOO if not args.models or one.name in args.models)
-    train, test = fashion_mnist("train").first(args.train), fashion_mnist("test")
+    zoo = tuple(one for one in ZOO if one.name in only)
+    train, test = fashion_mnist("train").first(count), fashion_mnist("test")
     with one_thread("cpu"):
-        models = [trained(one, train.only(CLASSES[one.task]), args.work, epochs=args.epochs) for one in zoo]
-        images = sample("Fashion-MNIST test", test.images, args.k)
-        matrices = all_pairs(models, images, PROTOCOLS[args.protocol])
+        models = [trained(one, train.only(CLASSES[one.task]), work, epochs=epochs) for one in zoo]
+        images = sample("Fashion-MNIST test", test.images, k)
+        matrices = all_pairs(models, images, PROTOCOLS[protocol])
         accuracies = {
             one.name: held_out_accuracy(model, test.only(CLASSES[one.task]))
             for one, model in zip(zoo, models, strict=True)
         }
     answers = triplets(matrices, questions(zoo))
     more = {"accuracy": accuracies, "mean_nats_to_resnets": to_resnets(matrices[INFODIST], zoo)}
-    finish("zoo_map", words, matrices, answers, more, groups=[one.task for one in zoo], output=args.output)
+    finish("zoo_map", typed(context), matrices, answers, more, groups=[one.task for one in zoo], output=output)

@@ -1,4 +1,4 @@
-"""Trains the embedded checkpoints on digits: `python -m hf_infodist.models.demo.train [--out FOLDER]`."""
+"""Trains the embedded checkpoints on digits: ``python -m hf_infodist.models.demo.train [--out FOLDER]``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ need no network.
 
 
 def digit_images() -> tuple[list[Image.Image], Tensor]:
-    """Return all 1797 digits as 8×8 RGB images, and their labels (`[1797]`)."""
+    """Return all 1797 digits as 8×8 RGB images, and their labels (``[1797]``)."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -122,7 +122,7 @@ def tiny_resnet(
 
 
 def save_timm(model: nn.Module, arguments: dict, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors` as timm's `local-dir:` reads them."""
+    """Write ``config.json`` and ``model.safetensors`` as timm's ``local-dir:`` reads them."""
     from timm.models import save_for_hf
 
     save_for_hf(model, str(folder), model_args=arguments, safe_serialization=True)
@@ -164,7 +164,7 @@ def vit_processor() -> ViTImageProcessor:
 
 
 def logits(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Return the class logits (`[N, C]`) of a timm or a transformers model."""
+    """Return the class logits (``[N, C]``) of a timm or a transformers model."""
     output = model(pixels)
     return getattr(output, "logits", output)
 
@@ -201,9 +201,9 @@ def fit(
     recipe: Recipe,
     after_epoch: Callable[[int], None] | None = None,
 ) -> None:
-    """Train a model in place on labelled pixels (`[N, 3, H, W]`).
+    """Train a model in place on labelled pixels (``[N, 3, H, W]``).
 
-    The last, incomplete batch of an epoch is left out: it would be too small for BatchNorm. `after_epoch` is called
+    The last, incomplete batch of an epoch is left out: it would be too small for BatchNorm. ``after_epoch`` is called
     with the number of epochs so far.
     """
     generator = torch.Generator().manual_seed(recipe.seed)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from hf_infodist.studies.measures.compare import INFODIST, MEASURES, rounded
+from hf_infodist.table import text_table
 
 SCENARIOS = (
     "scaling",
@@ -17,7 +18,7 @@ SCENARIOS = (
 
 
 def change(row: dict[str, Any], run: dict[str, Any], measure: str, unit: str = "unmodified") -> float:
-    """Return by how much a measure has changed since the unmodified pair; NaN where it does not apply.
+    """Return by how much a measure has changed since the unmodified pair; NaN where there is no such share.
 
     Args:
         row: What the measures say of a modified pair.
@@ -29,7 +30,8 @@ def change(row: dict[str, Any], run: dict[str, Any], measure: str, unit: str = "
     value, before, same = (one["values"][measure] for one in (row, run["unmodified"], run["same task"]))
     if None in (value, before, same):
         return np.nan
-    return (value - before) / abs(before if unit == "unmodified" else before - same)
+    of = abs(before if unit == "unmodified" else before - same)
+    return (value - before) / of if of else np.nan
 
 
 def relative_changes(run: dict[str, Any], measure: str, unit: str = "unmodified") -> dict[str, float]:
@@ -83,11 +85,9 @@ def _mean_and_spread(values: list[float]) -> dict[str, Any]:
 def as_text(rows: dict[str, dict[str, Any]]) -> str:
     """Show a table: a row per measure, the most invariant first."""
     columns = list(rows[INFODIST])
-    lines = [f"{'relative change':<36}" + "".join(f"{name[:16]:>18}" for name in columns)]
-    for measure, cells in sorted(rows.items(), key=lambda row: row[1]["mean"]["mean"] if row[1] else np.inf):
-        texts = [shown(cells.get(name)) for name in columns]
-        lines.append(f"{measure:<36}" + "".join(f"{text:>18}" for text in texts))
-    return "\n".join(lines)
+    in_order = sorted(rows.items(), key=lambda row: row[1]["mean"]["mean"] if row[1] else np.inf)
+    lines = [(measure, *(shown(cells.get(name)) for name in columns)) for measure, cells in in_order]
+    return text_table(("relative change", *columns), lines)
 
 
 def shown(cell: dict[str, Any] | None) -> str:

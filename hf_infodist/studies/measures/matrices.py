@@ -18,6 +18,7 @@ from hf_infodist.models.classifier import Classifier
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
 from hf_infodist.studies.report.output import provenance, rounded
+from hf_infodist.table import text_table
 
 _BASELINES = [f"{one.space}/{one.name}" for one in MEASURES if one.space != "parameter" and one.name != "KL(B‖A)"]
 logger = logging.getLogger(__name__)
@@ -59,17 +60,17 @@ def triplets(
 def table(answers: dict[str, dict[str, Any]]) -> str:
     """Show the answers: a row per measure, a column per question."""
     names = list(dict.fromkeys(name for row in answers.values() for name in row))
-    lines = [f"{'triplet accuracy (triplets)':<36}" + "".join(f"{question:>26}" for question in answers)]
-    for name in names:
-        cells = [row.get(name) for row in answers.values()]
-        texts = [f"{cell['accuracy']:.2f} ({cell['triplets']})" if cell else "n/a" for cell in cells]
-        lines.append(f"{name:<36}" + "".join(f"{text:>26}" for text in texts))
-    return "\n".join(lines)
+
+    def text(cell: dict[str, Any] | None) -> str:
+        return f"{cell['accuracy']:.2f} ({cell['triplets']})" if cell else "n/a"
+
+    lines = [(name, *(text(row.get(name)) for row in answers.values())) for name in names]
+    return text_table(("triplet accuracy (triplets)", *answers), lines)
 
 
 def finish(
     study: str,
-    words: Sequence[str],
+    command: str,
     matrices: dict[str, PairwiseMatrix],
     answers: dict[str, dict[str, Any]],
     more: dict[str, Any],
@@ -81,7 +82,7 @@ def finish(
 
     Args:
         study: Its name.
-        words: Its options.
+        command: What runs it.
         matrices: By measure.
         answers: From `triplets`.
         more: Other figures, by name.
@@ -93,7 +94,7 @@ def finish(
     if output:
         draw_all(geometry, matrix.nats, names, output, groups=groups)
         others = {name: rounded(other.distances) for name, other in matrices.items() if name != INFODIST}
-        figures = {**provenance(study, words), "matrix": matrix.to_dict(), "geometry": geometry.to_dict()}
+        figures = {**provenance(command), "matrix": matrix.to_dict(), "geometry": geometry.to_dict()}
         figures |= {"triplets": answers, **more, "baselines": others}
         (output / f"{study}.json").write_text(json.dumps(figures, indent=1) + "\n")
     lines = [f"{name}: " + ", ".join(f"{one} {value:.3g}" for one, value in row.items()) for name, row in more.items()]

@@ -11,6 +11,7 @@ import numpy as np
 from hf_infodist.studies.measures import descent
 from hf_infodist.studies.measures.descent import Answer, Values
 from hf_infodist.studies.networks.forest import Birth
+from hf_infodist.table import text_table
 
 
 def score(values: Values, births: tuple[Birth, ...]) -> dict[str, Any]:
@@ -57,11 +58,8 @@ def choose_share(forests: Sequence[dict[str, Any]], rule: str) -> dict[str, Any]
 def table(summary: dict[str, dict[str, Any]]) -> str:
     """Show the summary: a row per measure."""
     columns = ("parent", "same tree", "one step", "tree", "direction", "central")
-    lines = [f"{'':<36}" + "".join(f"{column:>16}" for column in columns)]
-    for name, row in summary.items():
-        cells = [_cell(row[column]) for column in columns]
-        lines.append(f"{name:<36}" + "".join(f"{cell:>16}" for cell in cells))
-    return "\n".join(lines)
+    lines = [(name, *(_cell(row[column]) for column in columns)) for name, row in summary.items()]
+    return text_table(("", *columns), lines)
 
 
 def _cell(score: dict[str, Any]) -> str:

@@ -9,37 +9,37 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_infodist.baselines.parameter import read_weights
-from hf_infodist.studies.networks.resnet import ResNet, Units
+from hf_infodist.studies.networks.resnet import Features, Units, hidden, streams
 
 _ASCENT_STEPS, _ASCENT_BATCH, _ASCENT_RATE = 20, 100, 0.5
 
 
 @torch.no_grad()
-def scaled(network: ResNet, factor: float) -> ResNet:
+def scaled(network: nn.Module, factor: float) -> nn.Module:
     """Multiply the second layer of each block by ``factor`` and the first one by 1/``factor``: the function stays.
 
-    BatchNorm would undo what is done to the weights before it, so where there is one its own weight and bias are
-    divided, which scales the layer's output as the weights would.
+    BatchNorm would undo what is done to the weights before it, so where there is one its own weight is divided
+    instead, which scales the layer's output as they would. The bias after a layer is divided with it.
     """
     network = copy.deepcopy(network)
-    for units in network.hidden():
-        norms = [module for module in map(network.get_submodule, units.norms) if isinstance(module, _BatchNorm)]
-        for module in norms or map(network.get_submodule, units.written):
-            for parameter in module.parameters():
-                parameter.div_(factor)
+    for units in hidden(network):
+        for layer, norm in zip(units.written, units.norms, strict=True):
+            normalises = isinstance(network.get_submodule(norm), _BatchNorm)
+            _weight(network, norm if normalises else layer).div_(factor)
+            network.get_submodule(norm).get_parameter("bias").div_(factor)
         for name in units.read:
             _weight(network, name).mul_(factor)
     return network
 
 
 @torch.no_grad()
-def swapped(network: ResNet, share: float, seed: int) -> ResNet:
+def swapped(network: nn.Module, share: float, seed: int) -> nn.Module:
     """Permute a random ``share`` of the units of every layer, and what reads them alike: the function stays.
 
     The penultimate features are among them; the logits are not.
     """
     network, rng = copy.deepcopy(network), np.random.default_rng(seed)
-    for units in (*network.hidden(), *network.streams()):
+    for units in (*hidden(network), *streams(network)):
         count = len(_weight(network, units.written[0]))
         chosen = rng.permutation(count)[: round(share * count)]
         order = np.arange(count)
@@ -48,7 +48,7 @@ def swapped(network: ResNet, share: float, seed: int) -> ResNet:
     return network
 
 
-def _reorder(network: ResNet, units: Units, order: Tensor) -> None:
+def _reorder(network: nn.Module, units: Units, order: Tensor) -> None:
     for name in (*units.written, *units.norms):
         for tensor in network.get_submodule(name).state_dict().values():
             if tensor.ndim:  # a counter has none
@@ -59,7 +59,7 @@ def _reorder(network: ResNet, units: Units, order: Tensor) -> None:
 
 
 @torch.no_grad()
-def perturbed(network: ResNet, std: float, seed: int) -> ResNet:
+def perturbed(network: nn.Module, std: float, seed: int) -> nn.Module:
     """Add Gaussian noise of standard deviation ``std`` to each weight and bias, BatchNorm's excepted."""
     network, generator = copy.deepcopy(network), torch.Generator().manual_seed(seed)
     for weight in read_weights(network).values():
@@ -67,7 +67,7 @@ def perturbed(network: ResNet, std: float, seed: int) -> ResNet:
     return network
 
 
-def perturbed_adversarially(network: ResNet, std: float, pixels: Tensor, seed: int) -> ResNet:
+def perturbed_adversarially(network: nn.Module, std: float, pixels: Tensor, seed: int) -> nn.Module:
     """Add a vector v of standard deviation ``std`` that moves the penultimate features as far as it can.
 
     max_v E_x ‖f^r_θ(x) − f^r_{θ+v}(x)‖² with std(v) = ``std``, by 20 steps along the normalised gradient of 100
@@ -85,24 +85,13 @@ def perturbed_adversarially(network: ResNet, std: float, pixels: Tensor, seed: i
     for _ in range(_ASCENT_STEPS):
         batch = pixels[torch.randperm(len(pixels), generator=generator)[:_ASCENT_BATCH]]
         vector = _of_std(vector, std).requires_grad_()
-        moved = functional_call(_Features(network), _added(start, vector, "network."), batch)
+        moved = functional_call(Features(network), _added(start, vector, "network."), batch)
         with torch.no_grad():
-            goal = network.features(batch)
+            goal = Features(network)(batch)
         (gradient,) = torch.autograd.grad((moved - goal).square().sum(1).mean(), vector)
         vector = (vector + _ASCENT_RATE * _of_std(gradient, std)).detach()
     network.load_state_dict(_added(start, _of_std(vector, std), ""), strict=False)
     return network
-
-
-class _Features(nn.Module):
-    """A network that ends before its head."""
-
-    def __init__(self, network: ResNet):
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.network.features(pixels)
 
 
 def _of_std(vector: Tensor, std: float) -> Tensor:
@@ -120,7 +109,7 @@ def _added(weights: dict[str, Tensor], vector: Tensor, prefix: str) -> dict[str,
 
 
 @torch.no_grad()
-def interpolated(a: ResNet, b: ResNet, share: float) -> ResNet:
+def interpolated(a: nn.Module, b: nn.Module, share: float) -> nn.Module:
     """Return (1 − ``share``) θ_A + ``share`` θ_B, running statistics of BatchNorm included.
 
     Args:
@@ -135,5 +124,5 @@ def interpolated(a: ResNet, b: ResNet, share: float) -> ResNet:
     return mixed
 
 
-def _weight(network: ResNet, name: str) -> Tensor:
+def _weight(network: nn.Module, name: str) -> Tensor:
     return network.get_submodule(name).get_parameter("weight")

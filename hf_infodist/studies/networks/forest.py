@@ -15,11 +15,12 @@ from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.demo.train import Recipe, fit, logits
 from hf_infodist.models.load import load_classifier
 from hf_infodist.processes import make_accelerator
+from hf_infodist.studies.networks.changes import swapped
 from hf_infodist.studies.networks.data import FASHION, Task, digits, fashion_mnist, from_hub, shapes
 from hf_infodist.studies.networks.kept import kept, save_loadable
-from hf_infodist.studies.networks.neurons import permute_neurons
 from hf_infodist.studies.networks.pairs import relabelled
-from hf_infodist.studies.networks.zoo import ARCHITECTURES, cifar_resnet
+from hf_infodist.studies.networks.resnet import Architecture
+from hf_infodist.studies.networks.zoo import ARCHITECTURES
 
 How = Literal["root", "half", "noisy", "relabelled", "distilled", "neurons", "labels"]
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ SCALES = {
         batch=50,
     ),
     "paper": Scale(
-        architecture=cifar_resnet,
+        architecture=lambda classes: Architecture().build(len(classes)),
         load=tiny_imagenet,
         strange=digits,
         mean=0.45,
@@ -171,8 +172,7 @@ def _born(birth: Birth, parent: Classifier | None, pictures: Task, work: Path, s
     def train() -> None:
         if birth.how == "neurons":
             assert parent is not None
-            module.load_state_dict(parent.network.module.state_dict())
-            permute_neurons(module, seed)
+            module.load_state_dict(swapped(parent.network.module, 1.0, seed).state_dict())
         else:
             _train(module, birth, parent, task, scale, seed)
 

@@ -1,22 +1,25 @@
-"""The ResNets for small pictures of He et al. (2016), section 4.2: three stages, with or without BatchNorm."""
+"""ResNets of basic blocks, which timm builds, and which of their units may be exchanged or scaled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What decides the shape of a `ResNet` but for its classes.
+    """Shape of a ResNet for small pictures, as He et al. (2016), section 4.2, have it for CIFAR, but for its classes.
+
+    Where the width changes, the shortcut is a 1×1 convolution.
 
     Attributes:
-        blocks: Per stage, n of the depth 6n + 2.
+        blocks: In each of three stages, n of the depth 6n + 2.
         width: Channels of the first stage; the others have twice and four times as many.
         stride: Of the first convolution.
-        batch_norm: Whether each convolution is followed by BatchNorm; else it has a bias.
+        batch_norm: Whether each convolution is followed by BatchNorm; else by `Affine`.
     """
 
     blocks: int = 9
@@ -29,11 +32,53 @@ class Architecture:
         """Depth and width, and whether BatchNorm is missing."""
         return f"ResNet-{6 * self.blocks + 2}-{self.width}" + ("" if self.batch_norm else "-plain")
 
-    def build(self, num_classes: int, seed: int) -> "ResNet":
-        """Return a network with fresh weights; for another number of classes another head, and all else alike."""
+    def build(self, num_classes: int) -> Any:
+        """Return a network with fresh weights, drawn alike for any number of classes but for the head."""
+        width, blocks = self.width, self.blocks
+        network: Any = timm.create_model(
+            "resnet18",
+            layers=(blocks, blocks, blocks, 0),  # timm has four stages: the last one is empty
+            channels=(width, 2 * width, 4 * width, 4 * width),
+            stem_type="deep",
+            stem_width=width // 2,  # of which the width is kept
+            norm_layer=nn.BatchNorm2d if self.batch_norm else Affine,
+        )
+        network.conv1 = nn.Conv2d(3, width, 3, self.stride, padding=1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.maxpool = nn.Identity()
+        network.reset_classifier(num_classes)
+        return network
+
+    def drawn(self, num_classes: int, seed: int) -> Any:
+        """Return a network with the fresh weights of a seed; the global generator stays as it is."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return ResNet(self, num_classes)
+            return self.build(num_classes)
+
+
+class Affine(nn.Module):
+    """What BatchNorm leaves when it does not normalise: a scale and a shift per channel."""
+
+    def __init__(self, channels: int, **where: Any):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, **where))
+        self.bias = nn.Parameter(torch.zeros(channels, **where))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return ``[N, channels, H, W]``."""
+        return pixels * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class Features(nn.Module):
+    """A ResNet that ends before its head."""
+
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return penultimate features, ``[N, D]``."""
+        return self.network.forward_head(self.network.forward_features(pixels), pre_logits=True)
 
 
 @dataclass(frozen=True)
@@ -51,80 +96,39 @@ class Units:
     read: tuple[str, ...]
 
 
-class Block(nn.Module):
-    """Two convolutions beside a shortcut, which is a convolution of one pixel where the shape changes."""
-
-    def __init__(self, inputs: int, channels: int, stride: int, batch_norm: bool):
-        super().__init__()
-        self.conv1, self.norm1 = _convolution(inputs, channels, 3, stride, batch_norm)
-        self.conv2, self.norm2 = _convolution(channels, channels, 3, 1, batch_norm)
-        self.changes_shape = inputs != channels
-        if self.changes_shape:
-            self.conv3, self.norm3 = _convolution(inputs, channels, 1, stride, batch_norm)
-        if not batch_norm:
-            nn.init.zeros_(self.conv2.weight)  # begins as its shortcut, or else plain networks explode
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``[N, channels, H, W]``."""
-        hidden = functional.relu(self.norm1(self.conv1(x)))
-        past = self.norm3(self.conv3(x)) if self.changes_shape else x
-        return functional.relu(self.norm2(self.conv2(hidden)) + past)
+def hidden(network: nn.Module) -> Iterator[Units]:
+    """Yield the units inside each block of a ResNet."""
+    for block in _blocks(network):
+        yield Units((f"{block}.conv1",), (f"{block}.bn1",), (f"{block}.conv2",))
 
 
-class ResNet(nn.Module):
-    """A classifier of pictures of any size.
+def streams(network: nn.Module) -> Iterator[Units]:
+    """Yield the units of the stem, then those that blocks read and add to; the last are the penultimate features.
 
-    Args:
-        architecture: Its shape.
-        num_classes: C.
+    A stream ends where its shape changes.
     """
-
-    def __init__(self, architecture: Architecture, num_classes: int):
-        super().__init__()
-        width, batch_norm = architecture.width, architecture.batch_norm
-        self.conv, self.norm = _convolution(3, width, 3, architecture.stride, batch_norm)
-        stages, inputs = [], width
-        for channels, stride in ((width, 1), (2 * width, 2), (4 * width, 2)):
-            first = Block(inputs, channels, stride, batch_norm)
-            rest = [Block(channels, channels, 1, batch_norm) for _ in range(architecture.blocks - 1)]
-            stages.append(nn.Sequential(first, *rest))
-            inputs = channels
-        self.stages = nn.Sequential(*stages)
-        self.head = nn.Linear(inputs, num_classes)  # last, so that all else is drawn alike for any number of classes
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """Return penultimate features, ``[N, 4 width]``."""
-        return self.stages(functional.relu(self.norm(self.conv(pixels)))).mean((2, 3))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return logits, ``[N, C]``."""
-        return self.head(self.features(pixels))
-
-    def hidden(self) -> Iterator[Units]:
-        """Yield the units inside each block."""
-        for name, module in self.named_modules():
-            if isinstance(module, Block):
-                yield Units((f"{name}.conv1",), (f"{name}.norm1",), (f"{name}.conv2",))
-
-    def streams(self) -> Iterator[Units]:
-        """Yield the units that all blocks of a stage read and add to; the last are the penultimate features."""
-        written, norms = ["conv"], ["norm"]
-        for number, stage in enumerate(self.stages):
-            blocks = [f"stages.{number}.{place}" for place in range(len(list(stage.children())))]
-            if number:
-                written, norms = [f"{blocks[0]}.conv3"], [f"{blocks[0]}.norm3"]
-            read = [f"{name}.conv1" for name in blocks[1 if number else 0 :]]
-            following = f"stages.{number + 1}.0"
-            read += ["head"] if number == 2 else [f"{following}.conv1", f"{following}.conv3"]
-            written += [f"{name}.conv2" for name in blocks]
-            norms += [f"{name}.norm2" for name in blocks]
-            yield Units(tuple(written), tuple(norms), tuple(read))
+    convolutions, norms = _named(network, "conv1", nn.Conv2d), [*_named(network, "conv1", _NORMS), "bn1"]
+    for place, following in enumerate(convolutions[1:]):
+        yield Units((convolutions[place],), (norms[place],), (following,))
+    written, norms, read = convolutions[-1:], norms[-1:], list[str]()
+    for block in _blocks(network):
+        read.append(f"{block}.conv1")
+        if shortcut := _named(network, f"{block}.downsample", nn.Conv2d):
+            yield Units(tuple(written), tuple(norms), (*read, *shortcut))
+            written, norms, read = shortcut, _named(network, f"{block}.downsample", _NORMS), []
+        written.append(f"{block}.conv2")
+        norms.append(f"{block}.bn2")
+    yield Units(tuple(written), tuple(norms), (*read, "fc"))
 
 
-def _convolution(inputs: int, channels: int, side: int, stride: int, batch_norm: bool) -> tuple[nn.Conv2d, nn.Module]:
-    """Return a convolution and what follows it."""
-    layer = nn.Conv2d(inputs, channels, side, stride, side // 2, bias=not batch_norm)
-    nn.init.kaiming_normal_(layer.weight, mode="fan_out")
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer, nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+_NORMS = (nn.BatchNorm2d, Affine)
+
+
+def _blocks(network: nn.Module) -> list[str]:
+    return [name for name, _ in network.named_modules() if name.startswith("layer") and name.count(".") == 1]
+
+
+def _named(network: nn.Module, prefix: str, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> list[str]:
+    """Return the names of modules of some kinds that are, or lie in, what a name says."""
+    found = [(name, module) for name, module in network.named_modules() if f"{name}.".startswith(f"{prefix}.")]
+    return [name for name, module in found if isinstance(module, kinds)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
@@ -18,7 +18,8 @@ from hf_infodist.processes import make_accelerator
 from hf_infodist.studies.networks.data import FASHION, Task, digits, fashion_mnist, from_hub, sample
 from hf_infodist.studies.networks.fit import Examples, Fitted, Goal, Training, fit
 from hf_infodist.studies.networks.kept import kept
-from hf_infodist.studies.networks.zoo import cifar_resnet, resnet, transform
+from hf_infodist.studies.networks.resnet import Affine, Architecture
+from hf_infodist.studies.networks.zoo import resnet, transform
 
 logger = logging.getLogger(__name__)
 Build = Callable[[tuple[str, ...]], nn.Module]
@@ -61,19 +62,6 @@ class Scale:
 # Networks
 
 
-class Affine(nn.Module):
-    """What BatchNorm leaves when it does not normalise: a scale and a shift per channel."""
-
-    def __init__(self, channels: int, **where: Any):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels, **where))
-        self.bias = nn.Parameter(torch.zeros(channels, **where))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return ``[N, channels, H, W]``."""
-        return pixels * self.weight[:, None, None] + self.bias[:, None, None]
-
-
 def lenet(classes: tuple[str, ...]) -> nn.Module:
     """Build LeNet-5 (LeCun et al. 1998) with ReLU and maxima, for three channels and any size."""
     return nn.Sequential(
@@ -103,9 +91,9 @@ PAPER = Scale(
     data="zh-plus/tiny-imagenet",
     test_split="valid",
     networks={
-        "deep": lambda classes: cifar_resnet(classes, 9),
-        "plain": lambda classes: cifar_resnet(classes, 9, norm=Affine),
-        "shallow": lambda classes: cifar_resnet(classes, 3),
+        "deep": lambda classes: Architecture().build(len(classes)),
+        "plain": lambda classes: Architecture(batch_norm=False).build(len(classes)),
+        "shallow": lambda classes: Architecture(3).build(len(classes)),
         "lenet": lenet,
     },
     train=80_000,

@@ -1,15 +1,15 @@
 """At which scale a study runs: data, networks, and how they are trained and compared; the same code for all."""
 
-import argparse
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import torch
+import typer
 from PIL import Image
+from torch import nn
 
 from hf_infodist.images.sample import Images, load_images
 from hf_infodist.models.classifier import Classifier
@@ -20,8 +20,9 @@ from hf_infodist.protocol import PROTOCOLS, CodingProtocol
 from hf_infodist.studies.networks import data as _data
 from hf_infodist.studies.networks.data import Task
 from hf_infodist.studies.networks.kept import kept
-from hf_infodist.studies.networks.resnet import Architecture, ResNet
+from hf_infodist.studies.networks.resnet import Architecture
 from hf_infodist.studies.networks.zoo import tensors, transform
+from hf_infodist.studies.report.options import OtherProtocol, Repeated, one_of
 
 _DIGITS_TRAINED = 1200  # of 1797; the others are held out
 logger = logging.getLogger(__name__)
@@ -104,29 +105,29 @@ SETTINGS = {
 }
 
 
-def arguments(study: str, description: str | None) -> argparse.ArgumentParser:
-    """Return the options that the studies have in common."""
-    parser = argparse.ArgumentParser(f"infodist study {study}", description=description)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the networks")
-    parser.add_argument("--scale", choices=SETTINGS, default="small")
-    parser.add_argument("--data", choices=["fashion", "digits"], help="of small; digits where the other is missing")
-    parser.add_argument("--seeds", type=int, default=3, help="how often all is trained and measured")
-    parser.add_argument("-k", type=int, help="images of every pair")
-    parser.add_argument("--protocol", "-p", choices=PROTOCOLS)
-    parser.add_argument("--orders", type=int, help="in how many orders of the images each pair is coded")
-    parser.add_argument("--train", type=int, help="pictures to train on")
-    parser.add_argument("--epochs", type=int, help="passes over them")
-    parser.add_argument("--output", type=Path, help="folder that receives the figures")
-    return parser
+@dataclass(frozen=True)
+class Options(Repeated):
+    """What a setting is chosen by.
 
+    Attributes:
+        data: ``fashion``, or ``digits`` where that is missing.
+        protocol: Instead of that of the scale.
+        orders: In how many orders of the images each pair is coded.
+        epochs: Passes over the pictures.
+    """
 
-def chosen(args: argparse.Namespace) -> Setting:
-    """Return the setting that options ask for."""
-    setting = SETTINGS[args.scale]
-    if args.scale == "small" and (args.data == "digits" or not (args.data or _data.FASHION.exists())):
-        setting = replace(setting, data="digits", pretraining=("shapes-form",), train=_DIGITS_TRAINED, epochs=20)
-    given = {name: getattr(args, name) for name in ("k", "protocol", "orders", "train", "epochs")}
-    return replace(setting, **{name: value for name, value in given.items() if value is not None})
+    data: Annotated[str | None, one_of(("fashion", "digits"), "--data", what="pictures of the small scale")] = None
+    protocol: OtherProtocol = None
+    orders: Annotated[int | None, typer.Option("--orders", help="orders of the images that a pair is coded in")] = None
+    epochs: Annotated[int | None, typer.Option("--epochs", help="passes over the pictures")] = None
+
+    def setting(self) -> Setting:
+        """Return the setting that is asked for."""
+        setting = SETTINGS[self.scale]
+        if self.scale == "small" and (self.data == "digits" or not (self.data or _data.FASHION.exists())):
+            setting = replace(setting, data="digits", pretraining=("shapes-form",), train=_DIGITS_TRAINED, epochs=20)
+        given = {name: getattr(self, name) for name in ("k", "protocol", "orders", "train", "epochs")}
+        return replace(setting, **{name: value for name, value in given.items() if value is not None})
 
 
 def load_data(setting: Setting) -> tuple[Task, Task]:
@@ -164,14 +165,14 @@ def sample(setting: Setting, test: Task, seed: int) -> Images:
 
 def trained(
     name: str,
-    network: ResNet,
+    network: nn.Module,
     task: Task,
     setting: Setting,
     work: Path,
     *,
     seed: int,
     after_epoch: Callable[[int], None] | None = None,
-) -> ResNet:
+) -> nn.Module:
     """Train a network in place, unless the folder has it; return it in eval mode on the CPU.
 
     Args:
@@ -194,12 +195,15 @@ def trained(
     return network
 
 
-def _rate(setting: Setting, network: ResNet) -> float:
+def _rate(setting: Setting, network: nn.Module) -> float:
     """Return the peak of the learning rate; without BatchNorm a lower one."""
-    return setting.rate if isinstance(network.norm, torch.nn.BatchNorm2d) else setting.rate * 0.4
+    normalised = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return setting.rate if normalised else setting.rate * 0.4
 
 
-def watched(name: str, network: ResNet, task: Task, setting: Setting, work: Path, *, seed: int) -> Iterator[ResNet]:
+def watched(
+    name: str, network: nn.Module, task: Task, setting: Setting, work: Path, *, seed: int
+) -> Iterator[nn.Module]:
     """Train a network and yield it as it is at first and after each epoch, the same module each time."""
     from safetensors.torch import load_file, save_file
 
@@ -218,12 +222,12 @@ def watched(name: str, network: ResNet, task: Task, setting: Setting, work: Path
         yield network.eval()
 
 
-def classifier(network: ResNet, labels: tuple[str, ...], test: Task, name: str) -> Classifier:
+def classifier(network: nn.Module, labels: tuple[str, ...], test: Task, name: str) -> Classifier:
     """Return a copy of a network with its preprocessing and the names of its classes."""
     loaded = load_classifier(network, transform=transform(test.images.shape[1]), labels=labels)
     return replace(loaded, id=name)
 
 
-def held_out_accuracy(network: ResNet, test: Task) -> float:
+def held_out_accuracy(network: nn.Module, test: Task) -> float:
     """Return the share of at most 2000 pictures of these classes that a network gets right."""
     return accuracy(network, *tensors(test.first(2000)))

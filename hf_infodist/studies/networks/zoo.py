@@ -49,25 +49,6 @@ def resnet(classes: tuple[str, ...], layers: tuple[int, ...], width: int, **more
     return _timm("resnet18", classes, output_stride=16, **options)
 
 
-def cifar_resnet(
-    classes: tuple[str, ...], blocks: int = 9, *, norm: Callable[..., nn.Module] = nn.BatchNorm2d
-) -> nn.Module:
-    """Build a ResNet as He et al. (2016) have it for CIFAR: 6 blocks + 2 layers in stages of 16, 32 and 64 channels.
-
-    Where the width changes, the shortcut is a 1×1 convolution.
-    """
-    import timm
-
-    layers, channels = (blocks, blocks, blocks, 0), (16, 32, 64, 64)  # timm has four stages: the last one is empty
-    stem = {"stem_type": "deep", "stem_width": channels[0] // 2}  # of which the width is kept
-    options: dict[str, Any] = {"layers": layers, "channels": channels, "norm_layer": norm, **stem}
-    module: Any = timm.create_model("resnet18", num_classes=len(classes), **options)
-    module.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(module.conv1.weight, mode="fan_out", nonlinearity="relu")
-    module.maxpool = nn.Identity()
-    return module
-
-
 def vit(classes: tuple[str, ...]) -> nn.Module:
     """Build a vision transformer of four layers that sees 16 patches of 7 pixels."""
     return _timm(

@@ -1,13 +1,11 @@
 """What the studies of training have in common at their ends: options, JSON and pictures."""
 
-import argparse
 import json
 import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,23 +18,11 @@ from hf_infodist.processes import make_accelerator
 from hf_infodist.results.records import package_versions
 
 
-def arguments(study: str, description: str | None, scales: Mapping[str, Any]) -> argparse.ArgumentParser:
-    """Return the options that these studies share."""
-    parser = argparse.ArgumentParser(f"infodist study {study}", description=description)
-    parser.add_argument("--work", type=Path, required=True, help="folder that keeps the networks")
-    parser.add_argument("--scale", choices=scales, default="small")
-    parser.add_argument("--train", type=int, help="examples that a network is trained on, instead of the scale's")
-    parser.add_argument("-k", type=int, help="images of a codelength, instead of the scale's")
-    parser.add_argument("--seeds", type=int, default=3, help="how often everything is trained")
-    parser.add_argument("--output", type=Path, help="folder that receives the figures and the picture")
-    return parser
-
-
-def write(study: str, words: Sequence[str], figures: dict[str, Any], output: Path | None) -> None:
+def write(study: str, command: str, figures: dict[str, Any], output: Path | None) -> None:
     """Write figures and where they come from into a folder; rewritten as a study goes on."""
     if output:
         output.mkdir(parents=True, exist_ok=True)
-        everything = {**provenance(study, words), **figures, "versions": package_versions()}
+        everything = {**provenance(command), **figures, "versions": package_versions()}
         (output / f"{study}.json").write_text(to_json(everything) + "\n")
 
 
@@ -56,6 +42,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):  # NumPy's as well
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value
+
+
+def show_json(figures: Any, file: Path | None) -> None:
+    """Print figures as JSON, and write them to a file."""
+    text = json.dumps(figures, indent=1) + "\n"
+    if file:
+        file.write_text(text)
+    sys.stdout.write(text)
 
 
 def show(*parts: object) -> None:
@@ -83,12 +77,12 @@ def rounded(array: np.ndarray) -> list[list[float | None]]:
     return [[float(f"{value:.5g}") if np.isfinite(value) else None for value in row] for row in array]
 
 
-def provenance(study: str, words: Sequence[str]) -> dict[str, Any]:
+def provenance(command: str) -> dict[str, Any]:
     """Return where figures come from: command, commit if this is a clone, and machine."""
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     found = subprocess.run(git, capture_output=True, text=True, check=False)
     return {
-        "command": " ".join(["infodist study", study, *words]),
+        "command": command,
         "commit": found.stdout.strip() or None,
         "machine": f"{os.cpu_count()} cores, one thread, {make_accelerator().device.type}",
     }
