@@ -94,7 +94,7 @@ def test_cards_state_licence_and_accuracy(folder):
 
 
 def test_script_writes_the_layout_that_is_embedded(tmp_path):
-    main(["--out", str(tmp_path), "--epochs", "1", "1"])
+    main(tmp_path, epochs=(1, 1))
     for name in ("cnn", "vit"):
         written = {file.name for file in (tmp_path / name).iterdir()}
         assert written == {file.name for file in (FOLDER / name).iterdir()}

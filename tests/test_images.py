@@ -17,6 +17,7 @@ from hub import serve
 from PIL import Image
 
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
+from hf_infodist.images import opening
 from hf_infodist.images import sample as module
 from hf_infodist.images import sources as image_sources
 from hf_infodist.images.request import DEFAULT_IMAGES, DEFAULT_K, Sample, SampleOptions, check_sample
@@ -531,8 +532,8 @@ def write(folder, files):
 
 
 UNREADABLE = {
-    "an empty folder": ({}, r"holds no readable data"),
-    "texts": ({"a.txt": b"no images\n"}, r"no column of images\nits columns are text\n"),
+    "an empty folder": ({}, r"holds no images\nthere is nothing in there"),
+    "texts": ({"a.txt": b"no images\n"}, r"holds no images\nthe files in there have \.txt\n"),
     "a loading script": ({"set.py": b"raise SystemExit"}, r"needs a loading script"),
     "broken parquet": ({"a.parquet": b"PAR1 no PAR1"}, r"cannot be read\n"),
 }
@@ -656,7 +657,7 @@ def test_a_cached_sample_still_names_its_commit(answers):
 
 def test_an_old_cache_names_no_commit():
     for hash in ("f" * 64, "default-0123456789abcdef", "", None):
-        assert image_sources._commit(SimpleNamespace(repo_id="acme/tiny", hash=hash)) is None
+        assert opening._commit(SimpleNamespace(repo_id="acme/tiny", hash=hash)) is None
 
 
 @pytest.mark.parametrize("form", [*FORMS, "digits"])
@@ -687,9 +688,9 @@ def test_a_cached_copy_of_another_revision_is_refused():
         hash = "abcdef0123456789"
 
     for revision in (None, "main", "abcdef0"):
-        image_sources._same_revision("acme/tiny", Cache(), revision)
+        opening._same_revision("acme/tiny", Cache(), revision)
     with pytest.raises(NotFoundError, match=r"use acme/tiny@abcdef012345"):
-        image_sources._same_revision("acme/tiny@v2", Cache(), "v2")
+        opening._same_revision("acme/tiny@v2", Cache(), "v2")
 
 
 def assert_three_lines(error):

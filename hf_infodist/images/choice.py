@@ -58,9 +58,15 @@ def _image_columns(features: Any) -> list[str]:
     return typed or [name for name, feature in features.items() if holds_files(feature)]
 
 
+ALL = "all"
+"""What ``--split`` is for all of them, one after the other."""
+
+
 def choose_split(name: str, splits: Sequence[str], wanted: str | None) -> str | None:
-    """Return the split that is meant; None where there are none."""
+    """Return the split that is meant, or `ALL`; None where there are none."""
     listed = ", ".join(splits)
+    if wanted == ALL and splits:
+        return wanted if len(splits) > 1 else splits[0]
     if wanted is not None and wanted not in splits:
         why = f"it has the splits {listed}" if splits else f"{name} has no named splits"
         fix = f"use --split {splits[0]}" if splits else "leave out --split"

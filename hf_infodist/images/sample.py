@@ -14,9 +14,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hf_infodist.errors import InfodistError, UnfitError
 from hf_infodist.images.choice import check_enough, choose_columns
+from hf_infodist.images.files import ImageFiles
+from hf_infodist.images.opening import Found
 from hf_infodist.images.refusal import first_line
 from hf_infodist.images.request import DEFAULT_K, Sample, SampleOptions, check_sample
-from hf_infodist.images.sources import Found, open_source, spool
+from hf_infodist.images.sources import open_source, spool
 from hf_infodist.results.records import ImagesRecord
 
 STREAM_BUFFER = 1_000
@@ -120,8 +122,9 @@ def load_images(source: Any, **options: Unpack[SampleOptions]) -> Images:
     if isinstance(sample.images, Images):
         return sample.images if sample.k is None else sample.images.first(sample.k)
     found = open_source(sample)
-    if isinstance(found.data, list):
-        return _sample(found, None, sample.k, sample.seed)
+    if isinstance(found.data, list | ImageFiles):
+        buffer = STREAM_BUFFER if sample.streaming else None
+        return _sample(found, found.column, sample.k, sample.seed, buffer)
     return _sample_dataset(found, sample.column, sample.k, sample.seed)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -271,19 +271,18 @@ def train_vit(folder: Path, recipe: Recipe) -> None:
     write_card(folder, model, recipe, reached, **words)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(
+    out: Annotated[Path, typer.Option("--out", help="folder that receives cnn/ and vit/")] = Path(__file__).parent,
+    epochs: Annotated[tuple[int, int], typer.Option("--epochs", help="of the two, in this order")] = (25, 60),
+    seed: Annotated[int, typer.Option("--seed", help="of first weights and of the order of the images")] = 0,
+) -> None:
     """Train both checkpoints on one thread, so that a seed always gives the same weights."""
-    parser = argparse.ArgumentParser(prog="python -m hf_infodist.models.demo.train", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder that receives cnn/ and vit/")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(25, 60), metavar=("CNN", "VIT"))
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    cnn_epochs, vit_epochs = options.epochs
-    train_cnn(options.out / "cnn", Recipe(cnn_epochs, rate=5e-3, seed=options.seed))
-    train_vit(options.out / "vit", Recipe(vit_epochs, rate=3e-3, seed=options.seed))
+    cnn_epochs, vit_epochs = epochs
+    train_cnn(out / "cnn", Recipe(cnn_epochs, rate=5e-3, seed=seed))
+    train_vit(out / "vit", Recipe(vit_epochs, rate=3e-3, seed=seed))
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main()
+    typer.run(main)
