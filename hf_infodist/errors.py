@@ -1,5 +1,8 @@
 """What can go wrong for a user, told in three lines: what happened, why, and what to type."""
 
+import operator
+from typing import Any
+
 
 class InfodistError(Exception):
     """An error a user can act on.
@@ -39,3 +42,18 @@ class ResourceError(InfodistError, RuntimeError):
     """Memory or time ran out (exit code 5)."""
 
     exit_code = 5
+
+
+def whole(value: Any, name: str) -> int:
+    """Return a whole number of any type as an int: NumPy's, a tensor's, ``1e3``.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+    why = f"{name} is a whole number, and this is of type {type(value).__name__}"
+    raise UsageError(f"{name} = {value!r:.80}", why, f"give one, such as {name}=100")

@@ -1,11 +1,35 @@
 """What the Hub's refusals mean, in three lines: private, gated, missing, a bad token, or out of reach."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from hf_infodist.errors import NotFoundError
+
+_ADDRESS = re.compile(r"(?:hf[-_]hub:|hf://|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)", re.IGNORECASE)
+_PAGE = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:/(?:tree|blob|resolve)/(?P<revision>refs/[^/]+/[^/]+|[^/]+))?(?:/.*)?")
+
+
+def plain_name(name: str) -> str:
+    """Return ``org/name[@revision]`` for what people copy from a browser or from other libraries; all else as it is.
+
+    An address of the Hub, of its stand-in (``HF_ENDPOINT``) or of a page of a repository (``/tree/REVISION``);
+    ``hf-hub:`` of timm, ``hf://`` of fsspec; spaces around a name, slashes at its end.
+    """
+    from huggingface_hub import constants
+
+    bare = name.strip()
+    rest = _ADDRESS.sub("", bare.removeprefix(f"{constants.ENDPOINT}/"), count=1)
+    if rest == bare:
+        slashes = re.fullmatch(r"\w[\w.-]*/[\w.-]+/+", bare) and not os.path.isdir(bare)
+        return bare.rstrip("/") if slashes else bare
+    rest = re.sub(r"^(datasets|models)/", "", re.split(r"[?#]", rest)[0])
+    if "@" not in rest and (found := _PAGE.fullmatch(rest)):
+        return found["repo"] + (f"@{unquote(found['revision'])}" if found["revision"] else "")
+    return unquote(rest).rstrip("/")
 
 
 def refusal(kind: str, repo: str, revision: str | None, error: BaseException) -> NotFoundError | None:

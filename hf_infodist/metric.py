@@ -1,5 +1,7 @@
 """The information distance as a metric of `evaluate`; its loader finds it through ``metrics/infodist/infodist.py``."""
 
+import functools
+import os
 import statistics
 from collections.abc import Iterable
 from dataclasses import replace
@@ -66,6 +68,18 @@ class Infodist(evaluate.Metric):
             raise UsageError(what, why, "load the metric without num_process and process_id in every process")
         super().__init__(config_name or "standard", seed=seed or 0, **options)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process makes the same metric.
+
+        Raises:
+            UsageError: If pairs have been added to this one: they would be lost.
+        """
+        if self.writer is not None:
+            what, why = "a metric that pairs were added to cannot be copied", "its copy would have none of them"
+            raise UsageError(what, why, "call compute first, or add them to the copy")
+        options = {"keep_in_memory": self.keep_in_memory, "cache_dir": self._data_dir_root}
+        return functools.partial(type(self), self.config_name, self.seed, **options), ()
+
     def _info(self) -> evaluate.MetricInfo:
         resolve_protocol(self.config_name)
         return evaluate.MetricInfo(
@@ -82,8 +96,8 @@ class Infodist(evaluate.Metric):
         Raises:
             UsageError: If one is missing, or is not a name.
         """
-        _names("prediction", None if prediction is None else [prediction])
-        _names("reference", None if reference is None else [reference])
+        (prediction,) = _names("prediction", None if prediction is None else [prediction])
+        (reference,) = _names("reference", None if reference is None else [reference])
         super().add(prediction=prediction, reference=reference)
 
     def add_batch(self, *, predictions: Any = None, references: Any = None) -> None:
@@ -158,6 +172,7 @@ def _names(argument: str, models: Any) -> list[str]:
         what, why = f"{argument} is the text {models!r}, not a list", "each of its letters would be taken for a model"
         raise UsageError(what, why, f"pass {argument}=[{models!r}]")
     names = list(models) if isinstance(models, Iterable) else [models]
+    names = [os.fsdecode(name) if isinstance(name, os.PathLike) else name for name in names]
     for name in names:
         if not isinstance(name, str):
             what, why = f"{argument} holds an object of type {type(name).__name__}", "models are compared by name here"

@@ -117,8 +117,7 @@ def prepare_pair(
         UnfitError: If models and images do not fit one another.
     """
     for name in (a, b):
-        if isinstance(name, str):
-            check_name(name)
+        check_name(name)
     drawn = load_images(images, **sample)
     accelerator, execution = accelerator or make_accelerator(), execution or Execution()
     run = functools.partial(

@@ -1,10 +1,10 @@
 """The coding protocol: every setting that changes the number, in one frozen record."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from hf_infodist.errors import UsageError
+from hf_infodist.errors import UsageError, whole
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,10 @@ class CodingProtocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot be meant."""
+        """Make whole numbers of NumPy's or of floats plain ones, and refuse settings that cannot be meant."""
+        for each in fields(self):
+            if each.type is int:
+                object.__setattr__(self, each.name, whole(getattr(self, each.name), each.name))
         names = [learner.name for learner in self.learners]
         self._require(bool(names), "learners", "at least one learner has to predict")
         self._require(len(set(names)) == len(names), "learners", "two learners are the same")
@@ -235,7 +238,7 @@ def resolve_protocol(
     """
     if isinstance(protocol, CodingProtocol):
         return protocol
-    if orders is not None and orders < 1:
+    if orders is not None and whole(orders, "orders") < 1:
         raise UsageError(
             f"{orders} orders cannot be coded", "the images have to be coded at least once", "use 1 or more"
         )

@@ -126,7 +126,7 @@ def test_pickled_weights_load_like_safetensors(folder, protocol):
         ("timm:vit_base_patch32_clip_224.openai", UnfitError, "embedding of image and text"),
         ("random:timm:vit_base_patch32_clip_224.openai", UnfitError, "embedding of image and text"),
         ("torchvision:resnet188", NotFoundError, "did you mean torchvision:resnet18"),
-        ("torchvision:resnet50@IMAGENET1K_V3", NotFoundError, "use torchvision:resnet50@IMAGENET1K_V"),
+        ("torchvision:resnet50@IMAGENET1K_V3", NotFoundError, "did you mean torchvision:resnet50@IMAGENET1K_V"),
         ("torchvision:fcn_resnet50", UnfitError, "not an image classifier"),
         ("torchvision:fasterrcnn_resnet50_fpn", UnfitError, "not an image classifier"),
         ("torchvision:r3d_18", UnfitError, "not an image classifier"),

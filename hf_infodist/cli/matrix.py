@@ -1,5 +1,7 @@
 """The command about all pairs of many models, and its live table."""
 
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +14,13 @@ import typer
 from hf_infodist.cli.options import Coding, ManyModels, Report, Workers, command
 from hf_infodist.cli.terminal import duration, interactive, log_to_standard_error, say
 from hf_infodist.environment import keep_freed_memory, set_environment
-from hf_infodist.errors import UnfitError, UsageError
+from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images.request import Sample
 
 if TYPE_CHECKING:
     from hf_infodist.distances.plan import Status
 
+_LISTS = (".txt", ".list", ".lst", ".names", ".csv", ".tsv")  # endings of files of names
 _RUNNING_SHOWN = 3
 
 
@@ -72,11 +75,29 @@ def set_up_worker() -> None:
 
 
 def read_names(words: list[str]) -> list[str]:
-    """Return names of models; a single word may be a file with one on each line."""
-    if len(words) > 1 or not Path(words[0]).is_file():
+    """Return names of models; a single word may be a file with one on each line, and what follows ``#`` a remark.
+
+    Raises:
+        NotFoundError: If the word is the name of a file of names that is not there.
+        UnfitError: If it is no file of text.
+    """
+    if len(words) != 1 or os.path.isdir(words[0]):
         return words
-    lines = [line.partition("#")[0].strip() for line in Path(words[0]).read_text().splitlines()]
-    return [line for line in lines if line]
+    file = Path(words[0]).expanduser()
+    if not os.path.isfile(file):
+        if file.suffix.lower() in _LISTS:
+            fix = "check the path, or give the names themselves"
+            raise NotFoundError(f"there is no file {words[0]}", "names of models were to be read from it", fix)
+        return words
+    content = file.read_bytes()
+    coding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        lines = content.decode(coding).splitlines()
+    except UnicodeError as error:
+        what, why = f"{words[0]} is no list of names", f"it is no text of {coding}: {error.reason}"  # type: ignore[attr-defined]
+        raise UnfitError(what, why, "give a file of text with a name on each line") from error
+    names = [re.split(r"(?:^|\s)#", line)[0].strip() for line in lines]
+    return [name for name in names if name]
 
 
 def _read_shard(text: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_infodist.errors import NotFoundError, UsageError
+from hf_infodist.errors import NotFoundError, UsageError, whole
 from hf_infodist.images.choice import ALL, check_enough, choose_column, choose_split, no_config
 from hf_infodist.images.refusal import in_our_words
 from hf_infodist.images.request import Sample
@@ -102,6 +102,8 @@ def open_object(source: Any, sample: Sample, name: str | None = None) -> Found:
 
 
 def found_list(name: str, sample: Sample, pictures: list[Any], labels: list[int] | None = None) -> Found:
-    """Take a list of pictures, which has neither configurations nor splits."""
+    """Take a list of pictures, or of pairs of a picture and its class; it has neither configurations nor splits."""
     no_config(name, sample.config)
+    if pictures and all(isinstance(row, tuple | list) and len(row) == 2 for row in pictures):
+        pictures, labels = [row[0] for row in pictures], [whole(row[1], "the class of a picture") for row in pictures]
     return Found(name, None, choose_split(name, [], sample.split), pictures, labels=labels)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
-from hf_infodist.errors import UsageError
+from hf_infodist.errors import UsageError, whole
 
 DEFAULT_IMAGES = "zh-plus/tiny-imagenet"
 DEFAULT_K = 2000
@@ -49,6 +49,8 @@ class Sample:
     streaming: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "k", None if self.k is None else whole(self.k, "k"))
+        object.__setattr__(self, "seed", whole(self.seed, "seed"))
         check_sample(self.k, self.seed)
 
     @classmethod

@@ -2,17 +2,19 @@
 
 import hashlib
 import itertools
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Unpack, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hf_infodist.errors import InfodistError, UnfitError
+from hf_infodist.errors import InfodistError, UnfitError, whole
 from hf_infodist.images.choice import check_enough, choose_columns
 from hf_infodist.images.files import ImageFiles
 from hf_infodist.images.opening import Found
@@ -85,6 +87,7 @@ class Images:
             UsageError: If ``k`` is not positive.
             UnfitError: If there are fewer than ``k``.
         """
+        k = whole(k, "k")
         check_sample(k, self.seed)
         check_enough(self.id, k, self.k)
         digests = self._digests[: k * _DIGEST]
@@ -228,8 +231,10 @@ def _encode(value: Any) -> bytes:
     """Return the bytes of an image file; decoded images become plain pixels (PPM), which no codec version changes."""
     if isinstance(value, dict):
         value = value["bytes"] if value.get("bytes") is not None else _file_bytes(value.get("path"))
-    if isinstance(value, bytes):
-        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str | os.PathLike):
+        return Path(value).expanduser().read_bytes()
     if value is None:
         raise ValueError("it holds no image")
     file = BytesIO()
@@ -250,12 +255,43 @@ def _decode(value: Any) -> Image.Image:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.", category=UserWarning)  # unreadable EXIF and the like
         warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-        if isinstance(value, np.ndarray):
-            image = Image.fromarray(value)
-        else:
-            image = value if isinstance(value, Image.Image) else Image.open(BytesIO(_encode(value)))
+        image = _as_picture(value)
         image.load()
         return to_rgb(image)
+
+
+def _as_picture(value: Any) -> Image.Image:
+    """Return what a row holds as a picture that Pillow has opened, or made.
+
+    Raises:
+        TypeError: If it is nothing of the kind.
+    """
+    if isinstance(value, Image.Image):
+        return value
+    if isinstance(value, np.ndarray):
+        return Image.fromarray(value)
+    if isinstance(value, bytes | bytearray | memoryview | str | os.PathLike | dict) or value is None:
+        return Image.open(BytesIO(_encode(value)))
+    if hasattr(value, "detach"):
+        return _of_tensor(value.detach().cpu())
+    raise TypeError(f"it is a {type(value).__name__}; pass pictures, arrays [H, W, 3], files or their bytes")
+
+
+def _of_tensor(pixels: Any) -> Image.Image:
+    """Return a tensor ``[C, H, W]`` or ``[H, W]`` as a picture: bytes as they are, floats from 0 to 1.
+
+    Raises:
+        ValueError: If it holds other numbers: what was normalised for one model is no picture for another.
+    """
+    array = pixels.numpy()
+    if array.dtype != np.uint8:
+        if not np.issubdtype(array.dtype, np.floating) or array.min() < 0 or array.max() > 1:
+            why = "those of a picture are bytes, or floats from 0 to 1; pass it as it was before it was normalised"
+            raise ValueError(f"its values are {array.dtype} from {array.min():g} to {array.max():g}: {why}")
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
+    return Image.fromarray(array)
 
 
 def _digest(found: Found, column: str | None, row: int) -> bytes:

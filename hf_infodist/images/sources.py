@@ -14,7 +14,7 @@ import numpy as np
 from httpx import HTTPError
 
 from hf_infodist.errors import NotFoundError
-from hf_infodist.hub import nearest
+from hf_infodist.hub import nearest, plain_name
 from hf_infodist.images.files import (
     ARCHIVES,
     TABLES,
@@ -31,14 +31,18 @@ def open_source(sample: Sample) -> Found:
     """Open what `load_images` takes, with its errors: what cannot be meant is refused before a large download."""
     if not isinstance(sample.images, str | os.PathLike):
         return open_object(sample.images, sample)
-    name = os.fspath(sample.images)
+    name = plain_name(os.fspath(sample.images))
     path = Path(name).expanduser()
     with _no_progress_bars():
         if name == "digits":
             return _open_digits(sample)
-        if name and path.exists():
+        if name and os.path.exists(path):  # False, too, of a name that no file can have
             return open_folder(name, path, sample) if path.is_dir() else open_file(name, path, sample)
-        if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.suffix.lower() in (*TABLES, *ARCHIVES):
+        if (
+            name.startswith((".", "/", "~"))
+            or name.partition("@")[0].count("/") > 1
+            or path.suffix.lower() in (*TABLES, *ARCHIVES)
+        ):
             why = "there is neither a folder nor a file at this path"
             fix = "check the path, or give a dataset of the Hub as org/name"
             raise NotFoundError(f"{name} does not exist", why, fix)

@@ -1,10 +1,12 @@
 """What the cards of models say they were made from."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hf_infodist.errors import InfodistError
+from hf_infodist.hub import plain_name
 from hf_infodist.models.names import DEMO, locate
 from hf_infodist.models.source import Source, quiet_hub
 
@@ -67,9 +69,9 @@ def _source(model: str) -> Source | None:
             return None
     if model.startswith("demo:"):
         return Source(model, folder=DEMO / model.removeprefix("demo:"))
-    if model.startswith((".", "/", "~")) or Path(model).is_dir():
+    if model.startswith((".", "/", "~")) or os.path.isdir(model):
         return Source(model, folder=Path(model).expanduser())
-    repo, _, revision = model.partition("@")
+    repo, _, revision = plain_name(model).partition("@")
     return Source(model, repo=repo, revision=revision or None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +50,7 @@ def in_folder(source: Source) -> Source:
 
 def _read_config(source: Source) -> dict[str, Any]:
     assert source.folder is not None
-    if not source.folder.is_dir() and not source.repo:
+    if not os.path.isdir(source.folder) and not source.repo:
         raise NotFoundError(
             f"there is no folder {str(source.folder)!r}", "the name is a path", f"check it, or {FORMS}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,7 @@ from hf_infodist.models.weights import fetch_weights
 
 
 def load_classifier(
-    name: str | nn.Module | Classifier,
+    name: str | os.PathLike[str] | nn.Module | Classifier,
     *,
     transform: Callable[[Image.Image], Tensor] | None = None,
     labels: Sequence[str] | None = None,
@@ -60,14 +61,28 @@ def load_classifier(
     if isinstance(name, nn.Module):
         source, module = _recognise(name), copy.deepcopy(name).cpu()
     else:
+        name = text_of(name)
         source = fetch_weights(locate(name, has_transform=transform is not None), pickles=pickles)
         module = build(source, seed)
     return _describe(source, module, transform, labels)
 
 
-def check_name(name: str) -> None:
-    """Raise what `load_classifier` would raise about a name before it fetches any weights."""
-    locate(name, has_transform=True)
+def text_of(name: Any) -> str:
+    """Return a name, or a path, as text.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if isinstance(name, str | os.PathLike):
+        return os.fsdecode(name)
+    what = f"no model can be loaded from a {type(name).__name__}"
+    raise UsageError(what, "a model is a name, a path, a module or a Classifier", "pass one of these")
+
+
+def check_name(name: Any) -> None:
+    """Raise what `load_classifier` would raise about a name before it fetches any weights; of a module, nothing."""
+    if not isinstance(name, Classifier | nn.Module):
+        locate(text_of(name), has_transform=True)
 
 
 def count_parameters(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_infodist.errors import InfodistError, NotFoundError, UnfitError, UsageError
+from hf_infodist.hub import plain_name
 from hf_infodist.models.folders import PROCESSOR_FILES, check_classes, check_embedding, check_processor, in_folder
 from hf_infodist.models.source import FORMS, Source, did_you_mean, near, quiet
 from hf_infodist.models.weights import snapshot
@@ -28,6 +30,8 @@ def locate(name: str, *, has_transform: bool) -> Source:
         NotFoundError: If the name leads nowhere, or to a place that cannot be reached now.
         UnfitError: If it leads to something that is not an image classifier.
     """
+    fresh = name.strip().startswith("random:")
+    name = f"{'random:' * fresh}{plain_name(name.strip().removeprefix('random:'))}"
     bare = name.removeprefix("random:")
     if bare.startswith("random:"):
         raise UsageError(f"{name!r} is random twice", "fresh weights cannot get fresher", f"use {bare}")
@@ -42,7 +46,7 @@ def locate(name: str, *, has_transform: bool) -> Source:
 
 def _follow(source: Source, name: str) -> Source:
     prefix, colon, rest = name.partition(":")
-    if name.startswith((".", "/", "~")) or (name and Path(name).is_dir()):
+    if name.startswith((".", "/", "~")) or os.path.isdir(name):
         return in_folder(replace(source, folder=Path(name).expanduser()))
     if not colon:
         return _on_hub(source, name)
@@ -70,7 +74,7 @@ def _in_timm(source: Source) -> Source:
 
     architecture, _, tag = source.model.partition(".")
     if architecture not in timm.list_models() or (tag and source.model not in timm.list_pretrained()):
-        tags = [name for name in timm.list_pretrained() if name.startswith(f"{architecture}.")]
+        tags = [name for name in timm.list_pretrained() if name.startswith(f"{architecture.casefold()}.")]
         raise _unknown("timm", source.model, tags or timm.list_models(), "timm.list_models(pretrained=True)")
     config: Any = timm.get_pretrained_cfg(source.model)
     check_classes(source.id, config.num_classes)
@@ -101,8 +105,8 @@ def _in_torchvision(source: Source, name: str) -> Source:
     known = models.get_model_weights(model)
     choices = [weights.name for weights in known]
     if chosen and chosen not in [*choices, "DEFAULT"]:
-        nearest = (near(chosen, choices) or choices)[0]
-        why, fix = f"it has {', '.join(choices)}", f"use torchvision:{model}@{nearest}"
+        nearest = near(chosen, choices, prefix=f"torchvision:{model}@")
+        why, fix = f"it has {', '.join(choices)}", did_you_mean(nearest, f"use torchvision:{model}@ with one of these")
         raise NotFoundError(f"torchvision's {model!r} has no weights {chosen!r}", why, fix)
     weights = known[chosen or "DEFAULT"]
     return replace(source, model=model, weights=weights, url=weights.url)

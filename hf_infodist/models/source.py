@@ -12,6 +12,7 @@ from typing import Any
 from hf_infodist.errors import InfodistError, UnfitError
 from hf_infodist.hub import one_line
 
+_LONGEST = 200  # characters of a name that are compared
 FORMS = "use org/name, timm:NAME, torchvision:NAME, a folder such as ./name, random:NAME, demo:cnn or demo:vit"
 
 
@@ -76,8 +77,11 @@ def quiet(*, bars: bool = False) -> Iterator[None]:
 
 
 def near(name: str, known: Sequence[str], most: int = 1, *, prefix: str = "", suffix: str = "") -> list[str]:
-    """Return the known names that are spelled most alike."""
-    return [f"{prefix}{near}{suffix}" for near in get_close_matches(name, known, most)]
+    """Return the known names that are spelled most alike; capital letters make no difference."""
+    spelled = {one.casefold(): one for one in known}
+    return [
+        f"{prefix}{spelled[near]}{suffix}" for near in get_close_matches(name.casefold()[:_LONGEST], spelled, most)
+    ]
 
 
 def did_you_mean(names: Sequence[str], otherwise: str) -> str:

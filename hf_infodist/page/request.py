@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from hf_infodist.errors import InfodistError, UsageError
+from hf_infodist.hub import plain_name
 from hf_infodist.protocol import CODING_VERSION, PROTOCOLS
 
 DEMO = ("demo:cnn", "demo:vit", "random:demo:cnn", "random:demo:vit")
@@ -162,7 +163,7 @@ def in_public(error: BaseException) -> tuple[str, str, str]:
 
 
 def _model(field: str, value: Any) -> str:
-    name = str(value or "").strip()
+    name = plain_name(str(value or ""))
     if name in DEMO or (len(name) < 300 and _ON_HUB.fullmatch(name)):
         return name
     what = f"{shown(name)} is not a model that this page takes" if name else "there is no model here yet"
