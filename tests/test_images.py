@@ -20,8 +20,9 @@ from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images import opening
 from hf_infodist.images import sample as module
 from hf_infodist.images import sources as image_sources
+from hf_infodist.images.decode import to_rgb
 from hf_infodist.images.request import DEFAULT_IMAGES, DEFAULT_K, Sample, SampleOptions, check_sample
-from hf_infodist.images.sample import load_images, to_rgb
+from hf_infodist.images.sample import load_images
 
 N = 12
 
@@ -195,6 +196,31 @@ def test_an_open_choice_of_column_is_refused(files):
         load_images(both)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_images_in_structures_are_named_with_a_dot_and_lists_are_refused(files, streaming):
+    def table(rows, features):
+        data = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+        return data.to_iterable_dataset() if streaming else data
+
+    image = [{"bytes": file, "path": None} for file in files]
+    pairs = {"pair": [{"before": a, "after": b, "text": "x"} for a, b in zip(image, image[::-1], strict=True)]}
+    both = table(
+        pairs, {"pair": {"before": datasets.Image(), "after": datasets.Image(), "text": datasets.Value("string")}}
+    )
+    with pytest.raises(UsageError, match=r"several images in a row\nthey are pair\.before, pair\.after\nadd --column"):
+        load_images(both)
+    expected = load_images(table({"image": image[::-1]}, {"image": datasets.Image()}))
+    assert load_images(both, column="pair.after").fingerprint == expected.fingerprint
+    assert frames(load_images(both, column="pair.after")) == frames(expected)
+    one = table(
+        {"x": [{"img": a, "n": 1} for a in image]}, {"x": {"img": datasets.Image(), "n": datasets.Value("int8")}}
+    )
+    assert load_images(one).column == "x.img"
+    lists = table({"frames": [[a, a] for a in image]}, {"frames": datasets.List(datasets.Image())})
+    with pytest.raises(UnfitError, match=r"no column of images\nframes holds a list of images in each row"):
+        load_images(lists)
+
+
 def test_nothing_heavy_is_imported_with_the_module():
     code = "import sys, hf_infodist.images; print({'datasets', 'torch', 'pandas', 'sklearn'} & set(sys.modules))"
     assert run(code) == "set()"
@@ -335,13 +361,13 @@ MODES = [
     ("HSV", (0, 255, 255), (255, 0, 0)),
     ("LAB", (0, 128, 128), (1, 0, 1)),
     ("I", 200, (200, 200, 200)),
-    ("I", 257, (1, 1, 1)),
+    ("I", 257, (16, 16, 16)),
     ("I", 65535, (255, 255, 255)),
     ("I", 100_000, (255, 255, 255)),
     ("I", -5, (0, 0, 0)),
     ("I;16", 65535, (255, 255, 255)),
-    ("I;16", 128, (0, 0, 0)),
-    ("I;16", 129, (1, 1, 1)),
+    ("I;16", 128, (128, 128, 128)),
+    ("I;16", 4095, (255, 255, 255)),
     ("I;16L", 32896, (128, 128, 128)),
     ("I;16B", 32896, (128, 128, 128)),
     ("I;16N", 32896, (128, 128, 128)),
@@ -396,6 +422,37 @@ def test_sixteen_bit_files_keep_their_levels(tmp_path):
         assert np.asarray(to_rgb(Image.open(tmp_path / name)))[0, :, 1].tolist() == [0, 1, 128, 255]
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_the_same_levels_are_the_same_picture_in_every_deep_file(bits, tmp_path):
+    levels = np.linspace(0, 2**bits - 1, 60).reshape(6, 10).round()
+    Image.fromarray(levels.astype(np.uint16)).save(tmp_path / "16.png")
+    Image.fromarray(levels.astype(np.uint16)).save(tmp_path / "16.tif")
+    Image.fromarray(levels.astype(np.int32)).save(tmp_path / "32.tif")
+    Image.fromarray((levels * 255 / (2**bits - 1)).round().astype(np.uint8)).save(tmp_path / "8.png")
+    seen = {path.name: np.asarray(to_rgb(Image.open(path)))[..., 0].tolist() for path in tmp_path.iterdir()}
+    assert seen["16.png"] == seen["16.tif"] == seen["32.tif"] == seen["8.png"]
+
+
+def test_a_deep_image_is_known_by_how_it_is_read(tmp_path):
+    """What an earlier version kept of such a file is not taken for it: it saw other pixels."""
+    Image.fromarray(np.full((4, 4), 9, np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((4, 4), 9, np.uint8)).save(tmp_path / "plain.png")
+    for name, same in (("deep", False), ("plain", True)):
+        content = (tmp_path / f"{name}.png").read_bytes()
+        assert (load_images([content]).fingerprint == sha256(sha256(content).digest()).hexdigest()[:32]) is same
+
+
+def test_a_data_set_that_wants_its_images_grey_is_seen_so(table, files):
+    grey = table.cast_column("image", datasets.Image(mode="L"))
+    seen, colour = load_images(grey), load_images(table)
+    assert frames(seen) == [image.convert("L").convert("RGB").tobytes() for image in colour]
+    assert seen.fingerprint != colour.fingerprint
+    streamed = load_images(grey.to_iterable_dataset())
+    assert frames(streamed) == frames(seen) and streamed.fingerprint == seen.fingerprint
+    cmyk = load_images(table.cast_column("image", datasets.Image(mode="1")))
+    assert {value for image in cmyk for value in image.tobytes()} == {0, 255}
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_upright_once(orientation, tmp_path):
     upright = Image.fromarray(pixels(1, 4, 6)[0])
@@ -433,7 +490,7 @@ def test_a_broken_image_names_its_row_in_the_dataset(files, damage, monkeypatch)
     rows = [file and {"bytes": file, "path": None} for file in [*files[:5], broken[damage], *files[6:]]]
     table = datasets.Dataset.from_dict({"image": rows}, features=datasets.Features({"image": datasets.Image()}))
     if damage == "bomb":
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
     for source in (table, table.to_iterable_dataset()):
         with pytest.raises(UnfitError, match="row 5 of dataset cannot be read as an image") as caught:
             list(load_images(source))

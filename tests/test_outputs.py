@@ -2,11 +2,13 @@
 
 import dataclasses
 import threading
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from networks import SmallNet, noise_images, transform
+from PIL import Image
 
 from hf_infodist.errors import ResourceError, UnfitError
 from hf_infodist.images.sample import load_images
@@ -142,3 +144,40 @@ def test_start_logits_follow_rows():
     logits = np.arange(12.0).reshape(3, 4)
     assert StartLogits(logits, (2, -1, 0), 3)[:2].tolist() == [[2, 0, 0], [6, 0, 4]]
     assert StartLogits(logits, None, 5)[np.array([0, 2])].tolist() == [[0] * 5] * 2
+
+
+@pytest.mark.parametrize(
+    ("level", "told"), [(1, True), (255, True), (None, False)], ids=["almost black", "of one colour", "photographs"]
+)
+def test_a_sample_in_which_nothing_is_to_be_seen_is_told(level, told, tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    shown = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    images = load_images(list(shown if level is None else np.full_like(shown, level)))
+    compute_outputs(load_classifier("demo:cnn"), images, home=tmp_path)
+    assert ("6 of 6 images of list come out almost black or of one colour" in caplog.text) is told
+
+
+def test_an_image_as_long_as_a_road_is_refused_before_it_fills_the_memory(tmp_path):
+    file = BytesIO()
+    Image.new("RGB", (60_000, 1)).save(file, "PNG")
+    assert len(file.getvalue()) < 1000
+    shown = np.zeros((9, 9, 3), np.uint8)
+    with pytest.raises(
+        UnfitError, match=r"row 1 of list has 60000 × 1 pixels\nresized for this model it would have 61 mil"
+    ):
+        compute_outputs(load_classifier("demo:cnn"), load_images([shown, file.getvalue()]), home=tmp_path)
+
+
+def test_a_large_scan_is_read(tmp_path, monkeypatch):
+    """100 million pixels are more than Pillow reads without a warning; how many are too many can be said."""
+    file = BytesIO()
+    Image.new("L", (10_000, 10_000), 200).save(file, "PNG")
+    shown = np.zeros((9, 9, 3), np.uint8)
+    images = load_images([file.getvalue(), shown])
+    outputs = compute_outputs(load_classifier("demo:cnn"), images, home=tmp_path)
+    assert np.isfinite(outputs.logits).all() and sorted(image.width for image in images) == [9, 10_000]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000_000)
+    with pytest.raises(UnfitError, match=r"row 0 of list cannot be read .*\n.*set INFODIST_MOST_PIXELS"):
+        list(load_images([file.getvalue()]))
+    monkeypatch.setenv("INFODIST_MOST_PIXELS", str(10**8))
+    assert len(list(load_images([file.getvalue()]))) == 1

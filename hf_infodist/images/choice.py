@@ -35,10 +35,19 @@ def choose_columns(name: str, data: Any, wanted: str | None) -> tuple[str, str |
 def choose_column(name: str, features: Any, wanted: str | None) -> str:
     """Return the column of images that is meant."""
     found, listed = _image_columns(features), ", ".join(features)
+    parts = _image_parts(features)
+    if wanted in parts or (wanted is None and len(parts) == 1 and not found):
+        return wanted or parts[0]
+    if parts and not found and wanted is None:
+        what, why = f"{name} has several images in a row", f"they are {', '.join(parts)}"
+        raise UsageError(what, why, f"add --column {parts[0]}, or another")
     if wanted is not None and wanted not in features:
         raise NotFoundError(f"there is no column {wanted!r} in {name}", f"it has {listed}", "give one by --column")
     if not found or wanted not in (None, *found):
         what = f"{name} has no column of images" if wanted is None else f"column {wanted!r} of {name} holds no images"
+        if lists := [column for column, feature in features.items() if _lists_images(feature)]:
+            why = f"{', '.join(lists)} holds a list of images in each row, and which of them is meant is open"
+            raise UnfitError(what, why, "make a data set with one image a row")
         raise UnfitError(what, f"its columns are {listed}", "choose a dataset of images, or another --column")
     usual = [column for column in (wanted, "image", "img") if column in found]
     if len(found) > 1 and not usual:
@@ -47,12 +56,36 @@ def choose_column(name: str, features: Any, wanted: str | None) -> str:
     return (usual or found)[0]
 
 
+def _image_parts(features: Any) -> list[str]:
+    """Return the images in columns of structures, by names with a dot."""
+    import datasets
+
+    inner = {column: feature for column, feature in features.items() if isinstance(feature, dict)}
+    return [
+        f"{column}.{part}"
+        for column, feature in inner.items()
+        for part, kind in feature.items()
+        if isinstance(kind, datasets.Image)
+    ]
+
+
+def _lists_images(feature: Any) -> bool:
+    import datasets
+
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    return isinstance(inner, datasets.Image)
+
+
 def _image_columns(features: Any) -> list[str]:
     """Return columns typed as images, or else those that hold encoded files without saying so."""
     import datasets
 
     def holds_files(feature: Any) -> bool:
-        return "bytes" in feature if isinstance(feature, dict) else getattr(feature, "dtype", "").endswith("binary")
+        return (
+            {"bytes"} <= feature.keys() <= {"bytes", "path"}
+            if isinstance(feature, dict)
+            else getattr(feature, "dtype", "").endswith("binary")
+        )
 
     typed = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     return typed or [name for name, feature in features.items() if holds_files(feature)]

@@ -25,6 +25,7 @@ class Found:
     labels: list[int] | None = None  # of a list or of files
     label_names: tuple[str, ...] | None = None  # a name per class
     revision: str | None = None  # commit on the Hub
+    mode: str | None = None  # of Pillow, that images are wanted in
 
 
 def open_builder(name: str, sample: Sample, *args: Any, **kwargs: Any) -> Found:

@@ -2,20 +2,17 @@
 
 import hashlib
 import itertools
-import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from io import BytesIO
-from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from hf_infodist.errors import InfodistError, UnfitError, whole
+from hf_infodist.errors import InfodistError, ResourceError, UnfitError, whole
 from hf_infodist.images.choice import check_enough, choose_columns
+from hf_infodist.images.decode import decode, digest, encode
 from hf_infodist.images.files import ImageFiles
 from hf_infodist.images.opening import Found
 from hf_infodist.images.refusal import first_line
@@ -26,7 +23,6 @@ from hf_infodist.results.records import ImagesRecord
 STREAM_BUFFER = 1_000
 """Images a stream is shuffled within: image i of the sample is among the first ``i + STREAM_BUFFER`` of the stream."""
 
-_DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _DIGEST = 32  # bytes of a sha256
 
 
@@ -58,6 +54,7 @@ class Images:
     _pictures: Any = field(repr=False)  # rows of the source, still encoded
     _rows: np.ndarray = field(repr=False)  # [k] row of each image in the source
     _digests: bytes = field(repr=False)  # [32 k] sha256 of each image
+    _mode: str | None = field(default=None, repr=False)  # of Pillow, that the source wants its images in
 
     @property
     def k(self) -> int:
@@ -75,10 +72,14 @@ class Images:
         """
         row = int(self._rows[index])
         with _naming_row(self.id, row):
-            return _decode(_stored(self._pictures, self.column, row))
+            return decode(_stored(self._pictures, self.column, row), self._mode)
 
     def __iter__(self) -> Iterator[Image.Image]:
         return (self[index] for index in range(self.k))
+
+    def name_of(self, index: int) -> str:
+        """Return where an image lies in its data set."""
+        return f"row {int(self._rows[index])} of {self.id}"
 
     def first(self, k: int) -> "Images":
         """Return the first ``k`` images, as if only they had been loaded.
@@ -131,43 +132,6 @@ def load_images(source: Any, **options: Unpack[SampleOptions]) -> Images:
     return _sample_dataset(found, sample.column, sample.k, sample.seed)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image as 8-bit RGB, upright.
-
-    | stored as | becomes |
-    |---|---|
-    | EXIF orientation, in any mode | turned upright first |
-    | RGB | unchanged |
-    | grey (L), 1 bit | the grey level in all three channels; a set bit is 255 |
-    | palette (P) | the palette's colours |
-    | alpha or a transparent colour (RGBA, LA, PA, P, L, RGB, 1 bit) | composited on white |
-    | CMYK, YCbCr, LAB, HSV | converted by Pillow |
-    | 16-bit grey (I;16…) | divided by 257 and rounded |
-    | 32-bit integers (I) | the same if any value exceeds 255, else unchanged; clipped to 0…255 |
-    | floats (F) | times 255 if all lie within 0…1, else unchanged; rounded and clipped to 0…255 |
-
-    16-bit colour reaches Pillow as 8 bits already. Of an animation the frame it stands at is taken.
-    """
-    if image.getexif().get(0x0112, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    if image.mode in _DEEP_MODES:
-        image = _eight_bit(image)
-    if image.mode == "La":  # the one mode that only converts to its twin
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))  # [H, W]
-    if image.mode == "F":
-        scale = 255.0 if values.min() >= 0 and values.max() <= 1 else 1.0
-    else:
-        scale = 1 / 257 if image.mode != "I" or values.max() > 255 else 1
-    return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
-
-
 # Drawing the sample.
 
 
@@ -176,16 +140,31 @@ def _sample_dataset(found: Found, wanted: str | None, k: int | None, seed: int) 
 
     column, label = choose_columns(found.id, found.data, wanted)
     streaming = isinstance(found.data, datasets.IterableDataset)
+    if "." in column and column not in found.data.features:
+        found = replace(found, data=_flat(found.data, column))
     if streaming:
         data = pictures = spool(found.id, _encoded(found, column, label, k or DEFAULT_K), column, label)
     else:
         data, pictures = found.data, found.data.select_columns([column])
         if isinstance(data.features[column], datasets.Image):
             pictures = pictures.cast_column(column, datasets.Image(decode=False))
+    feature = (found.data.features or {}).get(column)
     labels = None if label is None else [-1 if y is None else y for y in data.select_columns([label])[:][label]]
     names = None if label is None else tuple(found.data.features[label].names)
-    found = replace(found, data=pictures, labels=labels, label_names=names)
+    found = replace(found, data=pictures, labels=labels, label_names=names, mode=getattr(feature, "mode", None))
     return _sample(found, column, k, seed, STREAM_BUFFER if streaming else None)
+
+
+def _flat(data: Any, column: str) -> Any:
+    """Return a data set whose column is a part of a structure."""
+    import datasets
+
+    outer, _, inner = column.partition(".")
+    features = datasets.Features({**data.features, column: data.features[outer][inner]})
+    plain = data.decode(False) if isinstance(data, datasets.IterableDataset) else data
+    if isinstance(data, datasets.Dataset):
+        return data.flatten()
+    return plain.map(lambda row: {column: row[outer][inner]}, features=features)
 
 
 def _encoded(found: Found, column: str, label: str | None, k: int) -> Iterator[dict[str, Any]]:
@@ -193,7 +172,7 @@ def _encoded(found: Found, column: str, label: str | None, k: int) -> Iterator[d
     stream = found.data.decode(False) if found.data.features else found.data
     for row, example in enumerate(itertools.islice(stream, k + STREAM_BUFFER)):
         with _naming_row(found.id, row):
-            encoded = {column: _encode(example[column])}
+            encoded = {column: encode(example[column])}
         yield encoded if label is None else {**encoded, label: example[label]}
 
 
@@ -204,7 +183,7 @@ def _sample(found: Found, column: str | None, k: int | None, seed: int, buffer: 
     digests = b"".join(_digest(found, column, int(row)) for row in rows)
     labels = None if found.labels is None else [found.labels[row] for row in rows]
     origin = (found.id, found.revision, found.config, found.split, column, int(seed))
-    return Images(*origin, _fold(digests), labels, found.label_names, found.data, rows, digests)
+    return Images(*origin, _fold(digests), labels, found.label_names, found.data, rows, digests, found.mode)
 
 
 def _order(n: int, k: int, seed: int, buffer: int | None) -> np.ndarray:
@@ -227,76 +206,9 @@ def _stored(pictures: Any, column: str | None, row: int) -> Any:
     return pictures[row] if column is None else pictures[row][column]
 
 
-def _encode(value: Any) -> bytes:
-    """Return the bytes of an image file; decoded images become plain pixels (PPM), which no codec version changes."""
-    if isinstance(value, dict):
-        value = value["bytes"] if value.get("bytes") is not None else _file_bytes(value.get("path"))
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    if isinstance(value, str | os.PathLike):
-        return Path(value).expanduser().read_bytes()
-    if value is None:
-        raise ValueError("it holds no image")
-    file = BytesIO()
-    _decode(value).save(file, "PPM")
-    return file.getvalue()
-
-
-def _file_bytes(path: str | None) -> bytes | None:
-    if path is None:
-        return None
-    import fsspec
-
-    with fsspec.open(path, "rb") as file:
-        return cast(bytes, file.read())
-
-
-def _decode(value: Any) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.", category=UserWarning)  # unreadable EXIF and the like
-        warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-        image = _as_picture(value)
-        image.load()
-        return to_rgb(image)
-
-
-def _as_picture(value: Any) -> Image.Image:
-    """Return what a row holds as a picture that Pillow has opened, or made.
-
-    Raises:
-        TypeError: If it is nothing of the kind.
-    """
-    if isinstance(value, Image.Image):
-        return value
-    if isinstance(value, np.ndarray):
-        return Image.fromarray(value)
-    if isinstance(value, bytes | bytearray | memoryview | str | os.PathLike | dict) or value is None:
-        return Image.open(BytesIO(_encode(value)))
-    if hasattr(value, "detach"):
-        return _of_tensor(value.detach().cpu())
-    raise TypeError(f"it is a {type(value).__name__}; pass pictures, arrays [H, W, 3], files or their bytes")
-
-
-def _of_tensor(pixels: Any) -> Image.Image:
-    """Return a tensor ``[C, H, W]`` or ``[H, W]`` as a picture: bytes as they are, floats from 0 to 1.
-
-    Raises:
-        ValueError: If it holds other numbers: what was normalised for one model is no picture for another.
-    """
-    array = pixels.numpy()
-    if array.dtype != np.uint8:
-        if not np.issubdtype(array.dtype, np.floating) or array.min() < 0 or array.max() > 1:
-            why = "those of a picture are bytes, or floats from 0 to 1; pass it as it was before it was normalised"
-            raise ValueError(f"its values are {array.dtype} from {array.min():g} to {array.max():g}: {why}")
-        array = np.rint(array * 255).astype(np.uint8)
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4):
-        array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
-    return Image.fromarray(array)
-
-
 def _digest(found: Found, column: str | None, row: int) -> bytes:
     with _naming_row(found.id, row):
-        return hashlib.sha256(_encode(_stored(found.data, column, row))).digest()
+        return digest(_stored(found.data, column, row), found.mode)
 
 
 def _fold(digests: bytes) -> str:
@@ -307,8 +219,11 @@ def _fold(digests: bytes) -> str:
 def _naming_row(name: str, row: int) -> Iterator[None]:
     try:
         yield
-    except (MemoryError, InfodistError):
+    except InfodistError:
         raise
+    except MemoryError as error:
+        what, why = f"row {row} of {name} is too large for the memory", "it takes more than is left, when it is read"
+        raise ResourceError(what, why, "make it smaller, or leave it out") from error
     except Exception as error:  # decoders fail in many ways: OSError, SyntaxError, ValueError, struct.error, ...
         why = "no known image format" if isinstance(error, UnidentifiedImageError) else first_line(error)
         fix = "repair or remove this row, or choose other images"

@@ -1,6 +1,7 @@
 """Preprocessed pixels on disk: decoded once, 8 bits each where that is exact."""
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -14,14 +15,18 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hf_infodist.errors import ResourceError, UnfitError
 from hf_infodist.images.sample import Images
 from hf_infodist.models.preprocessing import Preprocessing
 from hf_infodist.outputs.arrays import forget
 
+logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DECODE_CHUNK = 64  # images decoded before any is written: bounds memory, keeps the threads busy
+_MOST_RESIZED = 50_000_000  # pixels of an image whose short side is as long as that of the model's images
+_BLACK, _ONE_LEVEL = 8 / 255, 2 / 255  # levels that an eye does not tell from black, or from one another
 _EXACT = 1e-5  # an 8-bit step is at least 1/255/std > 1e-3, so this tells round-off from a value between two steps
 
 
@@ -53,12 +58,12 @@ def _write_as(
     path: Path, dtype: type, threads: ThreadPoolExecutor, images: Images, preprocessing: Preprocessing, show: Callable
 ) -> bool:
     """Write all images as ``dtype``; return False at the first that ``dtype`` cannot hold exactly."""
-    pixels = None
+    pixels, blank = None, 0
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
     bar = iter(show(iter(range(len(images)))))
     for first in range(0, len(images), _DECODE_CHUNK):
         rows = range(first, min(first + _DECODE_CHUNK, len(images)))
-        for row, image in zip(rows, threads.map(lambda i: preprocessing.transform(images[i]), rows), strict=True):
+        for row, image in zip(rows, threads.map(lambda i: _prepare(images, i, preprocessing), rows), strict=True):
             next(bar)
             if pixels is None:
                 pixels = allocate(path, dtype, (len(images), *image.shape))
@@ -68,6 +73,7 @@ def _write_as(
                     "images of one batch need one size",
                     "give the model a transform that resizes and crops to a fixed size",
                 )
+            blank += _is_blank(image * std + mean)
             if dtype is np.uint8:
                 steps = (image * std + mean) * 255
                 if (steps - steps.round()).abs().max() > _EXACT * 255 or steps.min() < -0.5 or steps.max() > 255.5:
@@ -75,7 +81,34 @@ def _write_as(
                 image = steps.round().to(torch.uint8)
             pixels[row] = image.numpy()
         forget(pixels)
+    if 2 * blank > len(images):
+        logger.warning(
+            "%d of %d images of %s come out almost black or of one colour, so this number says little of the models: "
+            "look at them; files of more than 8 bits may hold other values than they tell",
+            blank, len(images), images.id,
+        )  # fmt: skip
     return True
+
+
+def _is_blank(levels: Tensor) -> bool:
+    """Tell whether an image, ``[3, H, W]`` from 0 to 1, shows nothing: all is black, or one level."""
+    darkest, brightest = levels.aminmax()
+    return bool(brightest < _BLACK or brightest - darkest < _ONE_LEVEL)
+
+
+def _prepare(images: Images, index: int, preprocessing: Preprocessing) -> Tensor:
+    """Preprocess one image.
+
+    Raises:
+        UnfitError: If it is so long that resizing it to the height of the model's images would fill the memory.
+    """
+    image = images[index]
+    (short, long), side = sorted(image.size), max(preprocessing.settings["input_size"])
+    if long / short * side**2 > _MOST_RESIZED:
+        what = f"{images.name_of(index)} has {image.width} × {image.height} pixels"
+        why = f"resized for this model it would have {long / short * side**2 / 1e6:,.0f} million"
+        raise UnfitError(what, why, "crop it, or leave it out")
+    return preprocessing.transform(image)
 
 
 def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> NDArray:
