@@ -274,7 +274,8 @@ def test_a_preprocessing_of_another_size_does_not_fit(folder):
         (Plain(scale=float("nan")), to_pixels, "not finite"),
         (Plain(classes=1), to_pixels, "one class carries no information"),
         (nn.Conv2d(3, 4, 1), to_pixels, "not an image classifier"),
-        (nn.Conv2d(1, 4, 1), to_pixels, "cannot take the images"),
+        (nn.Conv2d(1, 4, 1), to_pixels, "not an image classifier"),
+        (nn.Conv2d(4, 4, 1), to_pixels, "it takes images of 4 channels"),
         (nn.Sequential(Plain(), nn.Softmax(1)), to_pixels, "its logits do not come from linear layers"),
     ],
 )

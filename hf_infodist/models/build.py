@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from hf_infodist.errors import UnfitError
 from hf_infodist.models.source import Source, quiet, refusing
+from hf_infodist.models.weights import prefix_of, weight_files
 
 # Building modules
 
@@ -45,10 +47,14 @@ def _build_transformers(source: Source) -> nn.Module:
     if source.fresh:
         with quiet(), refusing(source, "its configuration cannot be built"):
             return cls(transformers.AutoConfig.from_pretrained(source.folder, trust_remote_code=False))
-    options = {"dtype": torch.float32, "output_loading_info": True, "local_files_only": True}
+    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, "local_files_only": True}
+    options["ignore_mismatched_sizes"] = True  # to say which do not fit
+    if prefix := prefix_of(weight_files(source, source.folder)):
+        options["key_mapping"] = {f"^{re.escape(prefix)}": ""}
     with quiet(), refusing(source, "its weights do not fit its architecture"):
         module, info = cls.from_pretrained(source.folder, **options)
-    keys = {*map(str, info["missing_keys"]), *map(str, info["mismatched_keys"])}
+    _check_sizes(source, module, info["mismatched_keys"])
+    keys = set(map(str, info["missing_keys"]))
     untrained = sorted(key for key in keys if not key.endswith("num_batches_tracked"))  # a counter says nothing
     if untrained:
         what = f"{source.id!r} is incomplete: {len(untrained)} of its weights are missing"
@@ -56,6 +62,16 @@ def _build_transformers(source: Source) -> nn.Module:
         fix = f"choose a fine-tuned checkpoint, or random:{source.id} if random weights are meant"
         raise UnfitError(what, why, fix)
     return module
+
+
+def _check_sizes(source: Source, module: Any, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Refuse weights of other shapes than the configuration asks for; a head of other classes is the usual case."""
+    for name, saved, wanted in sorted(mismatched):
+        there, meant = f"{name} is {list(saved)} in its weights", f"{list(wanted)} by its config.json"
+        if saved[1:] == wanted[1:] and wanted[0] == module.config.num_labels:
+            there, meant = f"its weights have {saved[0]} classes", f"its config.json names {wanted[0]}"
+        what = f"{source.id!r} contradicts itself: {there}, {meant}"
+        raise UnfitError(what, "what does not fit would stay untrained", "correct id2label or sizes in config.json")
 
 
 def _build_torchvision(source: Source) -> nn.Module:

@@ -34,6 +34,21 @@ class Network(nn.Module):
         return output[0]
 
 
+class GreyNetwork(Network):
+    """One that takes a single channel: of pixels whose three are alike, the first."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Compute logits ``[N, C]`` of pixels ``[N, 3, H, W]``."""
+        return super().forward(pixels[:, :1])
+
+
+def channels_of(module: nn.Module) -> int | None:
+    """Return how many channels a module takes, as its configuration or first convolution tells; None if neither."""
+    told = getattr(getattr(module, "config", None), "num_channels", None)
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    return told if isinstance(told, int) else None if first is None else first.in_channels
+
+
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A trained image classifier with everything needed to ask it and to teach it.

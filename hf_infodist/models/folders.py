@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hf_infodist.errors import NotFoundError, UnfitError
 from hf_infodist.models.source import FORMS, Source, near, quiet, refusing
 
 PROCESSOR_FILES = ["preprocessor_config.json", "processor_config.json"]
+ADAPTER = "adapter_config.json"
+_IN_CONFIG = "TimmWrapperForImageClassification"  # keeps its preprocessing in config.json
 
 
 def check_classes(id: str, num_classes: int) -> None:
@@ -57,6 +60,8 @@ def _read_config(source: Source) -> dict[str, Any]:
     try:
         config = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if (source.folder / ADAPTER).is_file():
+            raise _only_an_adapter(source, source.folder / ADAPTER) from None
         why = "without it nothing says which architecture the weights belong to; ONNX exports often lack it"
         fix = "choose a repository or folder that timm or transformers has saved"
         raise UnfitError(f"{source.id!r} has no config.json", why, fix) from None
@@ -64,6 +69,20 @@ def _read_config(source: Source) -> dict[str, Any]:
         why = f"it is not JSON: {error}"
         raise UnfitError(f"{source.id!r} has a broken config.json", why, "save or download it anew") from None
     return config if isinstance(config, dict) else {}
+
+
+def _only_an_adapter(source: Source, file: Path) -> UnfitError:
+    """Say that a repository holds what is added to a model, and to which."""
+    try:
+        base = (
+            json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+            or "a model that it does not name"
+        )
+    except (ValueError, AttributeError):
+        base = "a model that it does not name"
+    why = f"it changes {base}, and has no weights of its own"
+    fix = "load both with peft, merge_and_unload() them, and pass the module or save_pretrained() it"
+    return UnfitError(f"{source.id!r} is an adapter", why, fix)
 
 
 def _check_timm(source: Source, config: dict[str, Any]) -> Source:
@@ -106,6 +125,9 @@ def _check_transformers(source: Source, config: dict[str, Any]) -> Source:
         why = f"its config.json names {given} of model type {config['model_type']}, which has no trained class head"
         fix = "choose a repository tagged image-classification, whose architecture ends in ForImageClassification"
         raise UnfitError(f"{source.id!r} is not an image classifier", why, fix)
+    if config["model_type"] == "siglip2":
+        why = "Siglip2 (NaFlex) takes the patches of an image in its own proportions, with a mask, not an image"
+        raise UnfitError(f"{source.id!r} takes no images of one size", why, "choose a SigLIP of one resolution")
     with quiet(), refusing(source, "its config.json does not fit its model type"):
         complete = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
         check_classes(source.id, complete.num_labels)
@@ -116,7 +138,7 @@ def _check_transformers(source: Source, config: dict[str, Any]) -> Source:
 def check_processor(source: Source) -> None:
     """Raise UnfitError where a transformers checkpoint does not say how images are preprocessed."""
     assert source.folder is not None
-    if not any((source.folder / file).is_file() for file in PROCESSOR_FILES):
+    if source.model != _IN_CONFIG and not any((source.folder / file).is_file() for file in PROCESSOR_FILES):
         why = "without it nothing says how the model wants its images"
         fix = "save its image processor beside it, or pass transform=... in Python"
         raise UnfitError(f"{source.id!r} has no preprocessor_config.json", why, fix)

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from hf_infodist.errors import UnfitError, UsageError
 from hf_infodist.models.build import build
-from hf_infodist.models.classifier import Classifier, Network, bytes_of
+from hf_infodist.models.classifier import Classifier, GreyNetwork, Network, bytes_of, channels_of
 from hf_infodist.models.folders import check_classes, check_problem
 from hf_infodist.models.heads import find_heads
 from hf_infodist.models.labels import labels_of
 from hf_infodist.models.names import locate
-from hf_infodist.models.preprocessing import Preprocessing, preprocessing_of
+from hf_infodist.models.preprocessing import Preprocessing, grey, preprocessing_of
 from hf_infodist.models.source import Source, refusing
 from hf_infodist.models.weights import fetch_weights
 
@@ -59,7 +59,8 @@ def load_classifier(
     if isinstance(name, Classifier):
         return name
     if isinstance(name, nn.Module):
-        source, module = _recognise(name), copy.deepcopy(name).cpu()
+        name = _unwrapped(name)
+        source, module = _recognise(name), _copied(name).cpu()
     else:
         name = text_of(name)
         source = fetch_weights(locate(name, has_transform=transform is not None), pickles=pickles)
@@ -110,11 +111,39 @@ def _recognise(module: nn.Module) -> Source:
     return Source(name, "torch")
 
 
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return what `torch.compile`, DataParallel and the like were given: it knows its preprocessing and its labels."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    while True:
+        if isinstance(module, nn.DataParallel | DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        else:
+            return module
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Copy a module; what it has computed from its parameters, as weight_norm does, is no part of any graph."""
+    computed = [
+        value
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
+
+
 def _describe(source: Source, module: nn.Module, transform: Any, labels: Sequence[str] | None) -> Classifier:
     """Ask a module about one image, and describe what it turns out to be."""
-    network = _at_least_float32(Network(module).eval())
+    channels = channels_of(module)
+    if channels not in (None, 1, 3):
+        raise _no_colours(source, f"it takes images of {channels} channels")
     preprocessing = preprocessing_of(source, module, transform)
+    preprocessing = grey(preprocessing) if channels == 1 else preprocessing
     pixels = _example(source, preprocessing)
+    network = _at_least_float32((GreyNetwork if channels == 1 else Network)(module).eval())
     preprocessing = replace(preprocessing, settings=_with_example(preprocessing.settings, pixels))
     example = torch.stack([pixels, pixels]).to(_dtype(network))  # [2, 3, H, W]
     num_classes = _count_classes(source, network, example)
@@ -143,10 +172,13 @@ def _example(source: Source, preprocessing: Preprocessing) -> Tensor:
         pixels = preprocessing.transform(Image.fromarray(noise))
     if not isinstance(pixels, Tensor) or pixels.ndim != 3 or len(pixels) != 3:
         shape = list(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
-        why = f"its preprocessing makes {shape} of an image, not a tensor [3, height, width]"
-        fix = "choose a model for colour images, or another transform"
-        raise UnfitError(f"{source.id!r} does not take RGB images", why, fix)
+        raise _no_colours(source, f"its preprocessing makes {shape} of an image, not a tensor [3, height, width]")
     return pixels
+
+
+def _no_colours(source: Source, why: str) -> UnfitError:
+    fix = "choose a model for colour or grey images, or another transform"
+    return UnfitError(f"{source.id!r} does not take RGB images", why, fix)
 
 
 def _with_example(settings: dict[str, Any], pixels: Tensor) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from typing import Any
 
 from hf_infodist.errors import InfodistError, NotFoundError, UnfitError, UsageError
 from hf_infodist.hub import plain_name
-from hf_infodist.models.folders import PROCESSOR_FILES, check_classes, check_embedding, check_processor, in_folder
+from hf_infodist.models.folders import (
+    ADAPTER,
+    PROCESSOR_FILES,
+    check_classes,
+    check_embedding,
+    check_processor,
+    in_folder,
+)
 from hf_infodist.models.source import FORMS, Source, did_you_mean, near, quiet
 from hf_infodist.models.weights import snapshot
 
@@ -118,7 +125,7 @@ def _on_hub(source: Source, name: str) -> Source:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise _ambiguous(repo)
     with quiet():
-        folder = snapshot(repo, revision or None, ["config.json", *PROCESSOR_FILES])
+        folder = snapshot(repo, revision or None, ["config.json", ADAPTER, *PROCESSOR_FILES])
     return in_folder(replace(source, repo=repo, revision=folder.name, folder=folder))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,24 @@ def preprocessing_of(source: Source, module: nn.Module, transform: Any) -> Prepr
     raise UsageError(f"the module {source.id} comes without preprocessing", why, fix)
 
 
+@dataclass(frozen=True)
+class _Grey:
+    """A transform of a model for grey images: of colours it sees the grey level, in three channels that are alike."""
+
+    transform: Callable[[Image.Image], Tensor]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        pixels = self.transform(image.convert("L").convert("RGB"))
+        return pixels.expand(3, -1, -1) if len(pixels) == 1 else pixels
+
+
+def grey(preprocessing: Preprocessing) -> Preprocessing:
+    """Return the preprocessing of a model that takes grey images."""
+    return replace(
+        preprocessing, transform=_Grey(preprocessing.transform), settings=preprocessing.settings | {"grey": True}
+    )
+
+
 def _read_processor(source: Source) -> Any:
     from transformers import AutoImageProcessor
 
@@ -104,7 +122,8 @@ def _normalising(transform: Callable, mean: Any, std: Any, settings: dict[str, A
 
 def _three(value: Any) -> tuple[float, float, float]:
     """Read a number per channel from a number, a sequence or a tensor."""
-    red, green, blue = np.broadcast_to(np.asarray(value, dtype=float), 3).tolist()
+    values = np.asarray(value, dtype=float).reshape(-1)
+    red, green, blue = np.broadcast_to(values, 3).tolist() if len(values) in (1, 3) else values[:3].tolist()
     return red, green, blue
 
 

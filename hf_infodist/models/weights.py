@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import pickletools
 import re
 import warnings
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 from hf_infodist.errors import UnfitError
@@ -16,6 +19,15 @@ from hf_infodist.models.source import Source, quiet, refusing
 
 SAFE_WEIGHTS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
 PICKLED_WEIGHTS = ["pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"]
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and `torch.compile` put before the names of weights."""
+
+_TIMM = (  # in this order (timm.models._hub)
+    *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
+    *(f"open_clip_{name}" for name in ("model.safetensors", "pytorch_model.safetensors")),
+    *(f"open_clip_pytorch_model.{ending}" for ending in ("bin", "pth")),
+)
+_TIMM_ENDINGS = (".safetensors", ".pth", ".pth.tar", ".bin")
 
 
 def fetch_weights(source: Source, *, pickles: bool = True) -> Source:
@@ -40,9 +52,9 @@ def fetch_weights(source: Source, *, pickles: bool = True) -> Source:
     if source.repo:
         with quiet(bars=True):
             folder = snapshot(source.repo, source.revision, SAFE_WEIGHTS)
-            if pickles and not _weight_files(folder):
+            if pickles and not weight_files(source, folder):
                 folder = snapshot(source.repo, source.revision, PICKLED_WEIGHTS)
-    files = _weight_files(folder)
+    files = weight_files(source, folder)
     if not pickles and not any(path.suffix == ".safetensors" for path in files):
         raise _only_pickles(source)
     if not files:
@@ -62,11 +74,49 @@ def _only_pickles(source: Source) -> UnfitError:
 # Weights
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """List the weight files that will be read: safetensors where there are any."""
-    patterns = (("*.safetensors",), ("*.bin", "*.pth", "*.pt"))
-    found = [sorted(path for pattern in group for path in folder.glob(pattern)) for group in patterns]
-    return found[0] or found[1]
+def weight_files(source: Source, folder: Path) -> list[Path]:
+    """List the files that the library will read weights from, and no others: each library has an order of its own."""
+    if source.library == "timm":
+        named = (path for name in _TIMM if (path := folder / name).is_file())
+        ended = (path for ending in _TIMM_ENDINGS for path in sorted(folder.glob(f"*{ending}")))
+        return list(islice(chain(named, ended), 1))
+    for name in (SAFE_WEIGHTS[0], SAFE_WEIGHTS[2], PICKLED_WEIGHTS[0], PICKLED_WEIGHTS[2]):
+        if (path := folder / name).is_file():
+            return _shards(source, path) if path.suffix == ".json" else [path]
+    return []
+
+
+def _shards(source: Source, index: Path) -> list[Path]:
+    """Return the files that an index names."""
+    with refusing(source, f"{index.name} cannot be read"):
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        what, why = f"{source.id!r} is incomplete", f"{index.name} names {missing[0]}, which is not there"
+        raise UnfitError(what, why, "download or save it again")
+    return [index.parent / name for name in names]
+
+
+def prefix_of(paths: Sequence[Path]) -> str:
+    """Return what a wrapper has put before the name of every weight: ``module.``, ``_orig_mod.``; often nothing.
+
+    Args:
+        paths: Files that have passed their check.
+    """
+    names = [name for path in paths for name in _names(path)]
+    return next((prefix for prefix in WRAPPERS if names and all(name.startswith(prefix) for name in names)), "")
+
+
+def _names(path: Path) -> list[str]:
+    import torch
+    from safetensors import safe_open
+
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            return list(file.keys())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [name for name in torch.load(path, map_location="meta", weights_only=True) if isinstance(name, str)]
 
 
 def _download(source: Source) -> Path:
