@@ -10,7 +10,7 @@ from hf_infodist.cli import families, many, pair, tools
 from hf_infodist.cli.matrix import matrix
 from hf_infodist.cli.results import results
 from hf_infodist.cli.start import leave_group
-from hf_infodist.cli.terminal import log_to_standard_error, report
+from hf_infodist.cli.terminal import log_to_standard_error, report, speak_plainly
 from hf_infodist.environment import keep_freed_memory, set_environment
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.add_typer(results, name="results")
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; turn errors into three lines and an exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    speak_plainly()
     set_environment()
     keep_freed_memory()
     log_to_standard_error()

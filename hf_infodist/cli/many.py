@@ -8,7 +8,7 @@ import typer
 from hf_infodist.cli.options import MODEL, AsJson, Coding, Matrix, OneModel, Processes, Report, command
 from hf_infodist.cli.pair import code_complexity, compare_pair
 from hf_infodist.cli.start import start_processes
-from hf_infodist.cli.terminal import say, show
+from hf_infodist.cli.terminal import check_folder, say, show
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 
@@ -49,6 +49,7 @@ def card(
     """Nearest checkpoints of a model, as a section for its card: only shown, unless asked to put it there."""
     from hf_infodist import cards
 
+    check_folder(into)
     cards.check_comparisons(model, among)
     repo = cards.check_pull_request(model, among, sample.images) if pull_request else ""
     nearest = cards.NearestCheckpoints.of(compare_pair(model, other, sample, coding)[0] for other in among)
@@ -70,6 +71,7 @@ def map_models(
 
     Several files are joined, if they are of the same images, protocol and measure.
     """
+    check_folder(output)
     from hf_infodist.analysis.geometry import Geometry
     from hf_infodist.analysis.plots import draw_all
     from hf_infodist.results.files import merge, read_matrix

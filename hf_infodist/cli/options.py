@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_infodist import commands
-from hf_infodist.cli.terminal import show
+from hf_infodist.cli.terminal import check_file, show
 
 if TYPE_CHECKING:
     from hf_infodist.protocol import CodingProtocol
@@ -78,6 +78,9 @@ class Report:
 
     as_json: bool = False
     output: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_file(self.output)
 
     def show(self, found: Any) -> None:
         """Print what has ``to_dict`` and a text, and write it to the file."""

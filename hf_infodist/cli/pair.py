@@ -13,6 +13,7 @@ from hf_infodist.cli.options import AsJson, Coding, K, ModelA, ModelB, Processes
 from hf_infodist.cli.start import start_processes
 from hf_infodist.cli.terminal import (
     Progress,
+    check_file,
     duration,
     interactive,
     say,
@@ -75,6 +76,9 @@ class Extras:
         bool, typer.Option("--complexities", help="code both from fresh networks too: the share of it that is left")
     ] = False
     plot: Annotated[Path | None, typer.Option("--plot", help="draw both curves there, as PNG and SVG")] = None
+
+    def __post_init__(self) -> None:
+        check_file(self.plot and self.plot.with_suffix(".png"))
 
 
 @command

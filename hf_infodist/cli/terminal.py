@@ -1,5 +1,7 @@
 """What the user sees: results on standard output; progress, messages and errors on standard error."""
 
+import codecs
+import io
 import json
 import logging
 import os
@@ -9,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_infodist.errors import InfodistError, ResourceError
+from hf_infodist.errors import InfodistError, ResourceError, UsageError, refused_by_system
 
 
 def interactive() -> bool:
@@ -48,9 +50,66 @@ def show(fields: dict[str, Any], text: str, as_json: bool, output: Path | None =
     """Print a result as text or JSON, and write it to a file."""
     if not speaks():
         return
+    print(json.dumps(fields) if as_json else text, flush=True)
     if output:
         output.write_text(json.dumps(fields, indent=2) + "\n")
-    print(json.dumps(fields) if as_json else text)
+
+
+def check_file(path: Path | None) -> Path | None:
+    """Return the path of a file that is to be written.
+
+    Raises:
+        UsageError: If it cannot be: nothing has been computed yet.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder", "a file is to be written there", f"name a file, such as {path}/out.json"
+        )
+    _check_writable(path, path.parent)
+    return path
+
+
+def check_folder(path: Path | None) -> Path | None:
+    """Return the path of a folder that is to be made, if need be, and filled.
+
+    Raises:
+        UsageError: If it cannot be.
+    """
+    if path is None:
+        return None
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file", "a folder is to be filled there", "name another folder")
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    _check_writable(path, there)
+    return path
+
+
+def _check_writable(path: Path, folder: Path) -> None:
+    if not folder.is_dir():
+        what, why = f"{path} cannot be written", f"there is no folder {folder}"
+        raise UsageError(what, why, f"type mkdir -p {folder} first, or name another place")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        why = "this user may not write there, or nobody may"
+        raise UsageError(f"{path} cannot be written", why, "name another place")
+
+
+def speak_plainly() -> None:
+    """Let a terminal that knows few characters show others for those that it lacks, rather than nothing at all."""
+    codecs.register_error("plainly", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plainly")
+
+
+_PLAIN = {"±": "+-", "↓": "v", "↑": "^", "→": "->", "↔": "<->", "×": "x", "…": "...", "–": "-", "‖": "||", "∅": "0"}
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that a coding lacks, and where to go on (an error handler of codecs)."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(_PLAIN.get(one, "?") for one in error.object[error.start : error.end]), error.end
 
 
 def print_lines(lines: Sequence[str]) -> None:
@@ -70,6 +129,7 @@ def report(error: Exception) -> int:
     """Print an error in three lines; return the exit code."""
     from hf_infodist.processes import reports_error
 
+    error = error if isinstance(error, InfodistError) else refused_by_system(error) or error
     what, why, fix = (
         (error.what, error.why, error.fix)
         if isinstance(error, InfodistError)

@@ -15,7 +15,7 @@ from torch import nn
 
 from hf_infodist.coding.keys import codelength_key_of
 from hf_infodist.distances.code import ClaimedElsewhere, code_pair, directed
-from hf_infodist.errors import UnfitError
+from hf_infodist.errors import NoSpaceError, UnfitError, refused_by_system
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.load import load_classifier
@@ -265,7 +265,11 @@ class Worker:
         """Turn an error into notes that these codelengths have failed."""
         try:
             yield
+        except NoSpaceError:
+            raise  # whoever goes on would only fail as well
         except Exception as error:
+            if isinstance(told := refused_by_system(error), NoSpaceError):
+                raise told from error
             logger.debug("failed", exc_info=True)
             line = " ".join(str(error).splitlines()[:2]) or type(error).__name__
             for key in keys:

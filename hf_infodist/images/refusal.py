@@ -1,10 +1,11 @@
 """What `datasets` and the Hub raise, in the words of this package."""
 
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hf_infodist.errors import InfodistError, NotFoundError, UnfitError, UsageError
+from hf_infodist.errors import InfodistError, NotFoundError, ResourceError, UnfitError, UsageError, refused_by_system
 from hf_infodist.hub import gated, missing, refusal
 
 
@@ -16,7 +17,19 @@ def in_our_words(name: str, config: str | None = None) -> Iterator[None]:
     except (MemoryError, InfodistError):
         raise
     except Exception as error:
-        raise _refusal(name, config, error) from error
+        raise _of_this_machine(error) or _refusal(name, config, error) from error
+
+
+def _of_this_machine(error: Exception) -> InfodistError | None:
+    """Return what the system refused about folders of ours: nothing of that is the fault of a data set."""
+    import datasets
+    from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
+
+    told = refused_by_system(error)
+    inner = error.__cause__ if error.__cause__ is not None and not isinstance(error, OSError) else error
+    place = str(getattr(inner, "filename", None) or "")
+    ours = (str(datasets.config.HF_DATASETS_CACHE), HF_HOME, HF_HUB_CACHE, tempfile.gettempdir())
+    return told if isinstance(told, ResourceError) or (told and place.startswith(ours)) else None
 
 
 def _refusal(name: str, config: str | None, error: Exception) -> InfodistError:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
-from hf_infodist.errors import UnfitError
+from hf_infodist.errors import UnfitError, refused_by_system
 from hf_infodist.hub import missing, one_line, refusal, unreachable
 from hf_infodist.models.source import Source, quiet, refusing
 
@@ -186,4 +186,6 @@ def snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
     except errors.HFValidationError:
         raise missing("model", repo) from None
     except (errors.HfHubHTTPError, OSError) as error:
+        if told := refused_by_system(error):
+            raise told from error
         raise refusal("model", repo, revision, error) or unreachable(repo, "the Hub", error) from None

@@ -1,7 +1,7 @@
 """Preprocessed pixels on disk: decoded once, 8 bits each where that is exact."""
 
-import errno
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -17,13 +17,12 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hf_infodist.errors import ResourceError, UnfitError
+from hf_infodist.errors import FULL, NoSpaceError, UnfitError, telling_of_system
 from hf_infodist.images.sample import Images
 from hf_infodist.models.preprocessing import Preprocessing
 from hf_infodist.outputs.arrays import forget
 
 logger = logging.getLogger(__name__)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DECODE_CHUNK = 64  # images decoded before any is written: bounds memory, keeps the threads busy
 _MOST_RESIZED = 50_000_000  # pixels of an image whose short side is as long as that of the model's images
 _BLACK, _ONE_LEVEL = 8 / 255, 2 / 255  # levels that an eye does not tell from black, or from one another
@@ -33,15 +32,17 @@ _EXACT = 1e-5  # an 8-bit step is at least 1/255/std > 1e-3, so this tells round
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``final`` at once when all is written; of two writers one wins."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=".new-", dir=final.parent))
+    with telling_of_system():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=final.parent))
     try:
-        yield new
-        try:
-            new.rename(final)
-        except OSError:
-            if not final.exists():
-                raise
+        with telling_of_system():
+            yield new
+            try:
+                new.rename(final)
+            except OSError:
+                if not final.exists():
+                    raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -115,20 +116,29 @@ def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> NDArray:
     """Make a memory-mapped array whose place on the disk is reserved: writing to a full disk would end the process.
 
     Raises:
-        ResourceError: If the disk has not that much left.
+        NoSpaceError: If the disk has not that much left.
     """
-    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     try:
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except AttributeError:
-        pass  # not on this system
+        array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        _reserve(path)
     except OSError as error:
-        if error.errno not in _FULL:
-            return array  # not on this file system
-        raise ResourceError(
-            f"{path.stem} of {shape[0]:,} images take {array.nbytes / 1e6:,.1f} MB of disk",
+        if error.errno not in FULL:
+            raise
+        raise NoSpaceError(
+            f"{path.stem} of {shape[0]:,} images take {size / 1e6:,.1f} MB of disk",
             f"{path.parent.parent} has {shutil.disk_usage(path.parent).free / 1e6:,.1f} MB left: {error.strerror}",
             "lower -k, delete what is not needed there, or set INFODIST_HOME to a folder on a larger disk",
         ) from error
     return array
+
+
+def _reserve(path: Path) -> None:
+    """Reserve the place of a file on the disk, where system and file system can."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in FULL:
+                    raise

@@ -8,6 +8,8 @@ import threading
 import uuid
 from pathlib import Path
 
+from hf_infodist.errors import telling_of_system
+
 EXPIRY_SECONDS = 60.0  # a claim not renewed for so long is a dead worker's
 _RENEWALS = 6  # within that time
 
@@ -36,16 +38,22 @@ class Claim:
 
     def take(self) -> bool:
         """Claim the work; False if a living process has it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        number, latest = self._latest()
-        if latest and not _dead(latest):
-            return False
-        mine = self.path.with_name(f"{self.path.name}.{number + 1}.claim")
-        try:
-            with mine.open("x") as file:
-                json.dump(_this_process(), file)
-        except FileExistsError:
-            return False  # somebody was faster
+        with telling_of_system():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            number, latest = self._latest()
+            if latest and not _dead(latest):
+                return False
+            mine = self.path.with_name(f"{self.path.name}.{number + 1}.claim")
+            try:
+                file = mine.open("x")
+            except FileExistsError:
+                return False  # somebody was faster
+            try:
+                with file:
+                    json.dump(_this_process(), file)
+            except OSError:
+                mine.unlink(missing_ok=True)  # the disk is full: nobody is to wait for this one
+                raise
         self._mine, self._over = mine, threading.Event()
         threading.Thread(target=self._renew, args=(mine, self._over), daemon=True).start()
         return True

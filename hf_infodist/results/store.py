@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_infodist.errors import NotFoundError, UsageError
+from hf_infodist.errors import NotFoundError, UsageError, refused_by_system, telling_of_system
 from hf_infodist.home import Home, sync, write_durably
 from hf_infodist.protocol import CODING_VERSION, CodingProtocol
 from hf_infodist.results.codelength import Codelength
@@ -151,6 +151,8 @@ class Store:
             return read_record(path)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise refused_by_system(error) or error from error
         except ValueError as error:
             self._move_aside(path, str(error))
             return None
@@ -174,7 +176,8 @@ class Store:
 
     def put(self, record: CodelengthRecord) -> CodelengthRecord:
         """Write a record, unless there is one of its key; return the one that is there then."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with telling_of_system():
+            self.folder.mkdir(parents=True, exist_ok=True)
         while True:
             there = self.get(record.key)
             if there:

@@ -8,7 +8,8 @@ presets of that kind, and stops those that fall behind. A mixture needs no such 
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -125,21 +126,40 @@ def search(
         )
     (student, seen), (teacher, taught) = pair.ends(direction)
     accelerator, k = accelerator or make_accelerator(), len(pair.images)
-    study = _open_study(f"{seen.key}-{taught.key}-{budget:g}-{seed}", k, seed, budget, storage)
 
     def code(protocol: CodingProtocol, watch: _Watch) -> None:
         train_codelength(pair, direction, protocol, accelerator=accelerator, on_block=watch)
 
-    while len(_records(study)) < trials:
-        _try_one(study, code, k, seed, budget)
-    records = _records(study)
-    if all(record.outcome != "complete" for record in records):
+    with _opened(storage) as database:
+        study = _open_study(f"{seen.key}-{taught.key}-{budget:g}-{seed}", k, seed, budget, database)
+        while len(_records(study)) < trials:
+            _try_one(study, code, k, seed, budget)
+        records = _records(study)
+        failed = all(record.outcome != "complete" for record in records)
+        best = None if failed else (propose(study.best_trial, seed), study.best_value)
+    if best is None:
         why = f"all {len(records)} protocols that were tried diverged"
         raise UnfitError(f"{student.id} cannot be taught by {teacher.id}", why, "raise --trials")
-    return SearchResult(propose(study.best_trial, seed), study.best_value, tuple(records))
+    return SearchResult(*best, tuple(records))
 
 
-def _open_study(name: str, k: int, seed: int, budget: float, storage: str | None) -> "optuna.Study":
+@contextmanager
+def _opened(storage: str | None) -> Iterator[Any]:
+    """Open a database, and close its connections, which optuna leaves open."""
+    import optuna
+
+    if storage is None:
+        yield None
+        return
+    database = optuna.storages.RDBStorage(storage)
+    try:
+        yield database
+    finally:
+        database.remove_session()
+        database.engine.dispose()
+
+
+def _open_study(name: str, k: int, seed: int, budget: float, storage: Any) -> "optuna.Study":
     """Open a study that begins with the presets.
 
     Cumulative nats only grow, so a pruner that takes the least of them, as the median pruner does, would never prune.
