@@ -6,8 +6,10 @@ import os
 import tarfile
 import zipfile
 from io import BytesIO
+from pathlib import Path
 
 import datasets
+import evaluate
 import numpy as np
 import pytest
 from hub import serve
@@ -15,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hf_infodist import information_distance, pairwise_distances
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images.sample import load_images
+from hf_infodist.pair import Execution
 
 
 @pytest.fixture(autouse=True)
@@ -422,6 +426,27 @@ def test_folder_list_and_table_are_one_sample_in_every_mode(tmp_path_factory, mo
     pixels = [[image.tobytes() for image in form] for form in forms]
     opened = load_images([Image.open(BytesIO(file)) for file in files])
     assert pixels[0] == pixels[1] == pixels[2] == [image.tobytes() for image in opened]
+    numbers = {information_distance("demo:cnn", "demo:vit", form).nats for form in (forms[0], forms[1], opened)}
+    assert len(numbers) == 1
+
+
+def test_every_way_to_ask_takes_the_same_images(tmp_path):
+    lay(tmp_path / "set [1]", [*PHOTOS, "train station.jpg", "test/1.jpg"])
+    folder, execution = str(tmp_path / "set [1]"), Execution(home=tmp_path / "home")
+    expected = information_distance("demo:cnn", "demo:vit", folder, execution=execution)
+    assert expected.images.k == 26
+    matrix = pairwise_distances(["demo:cnn", "demo:vit"], folder, execution=Execution(home=tmp_path / "other"))
+    metric = evaluate.load(str(Path(__file__).parents[1] / "metrics" / "infodist"))
+    found = metric.compute(predictions=["demo:cnn"], references=["demo:vit"], images=folder)
+    assert found["infodist"] == [expected.nats] == [matrix.distances[0, 1]] and matrix.images.k == 26
+    lay(tmp_path / "set [1]", ["other.heic"])
+    for ask in (
+        lambda: information_distance("demo:cnn", "demo:vit", folder),
+        lambda: pairwise_distances(["demo:cnn", "demo:vit"], folder),
+        lambda: metric.compute(predictions=["demo:cnn"], references=["demo:vit"], images=folder),
+    ):
+        with pytest.raises(UnfitError, match=r"1 of 27 images .*\n.*\npip install pillow-heif"):
+            ask()
 
 
 # The Hub
