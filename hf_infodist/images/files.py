@@ -1,7 +1,6 @@
 """What a local folder, file or archive holds: every image in it counts, whatever it and its folders are called."""
 
 import hashlib
-import mimetypes
 import os
 import re
 import tarfile
@@ -10,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import import_module
+from mimetypes import MimeTypes
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,6 +29,7 @@ _NO_PHOTOGRAPHS = {
     "MPEG",
     "WMF",
 }  # Pillow names these, and needs other programs for them
+_KINDS = MimeTypes()  # as Python has them, whatever a system adds
 _PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
 
 
@@ -136,12 +137,12 @@ def _is_image(place: Place) -> bool:
     if ending in _readable() or _image_elsewhere(ending):
         return True
     alone = place.member is None and place.offset is None
-    return alone and not mimetypes.guess_type(place.name)[0] and ending not in _COMPRESSED and _opens(place.path)
+    return alone and not _KINDS.guess_type(place.name)[0] and ending not in _COMPRESSED and _opens(place.path)
 
 
 def _image_elsewhere(ending: str) -> bool:
     """Tell whether an ending is that of images which Pillow does not open here."""
-    kind = mimetypes.guess_type(f"name{ending}")[0] or ""
+    kind = _KINDS.guess_type(f"name{ending}")[0] or ""
     unknown = ending in _PLUGINS or (kind.startswith("image/") and not kind.startswith("image/svg"))
     return unknown and ending not in _readable()
 

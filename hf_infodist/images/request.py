@@ -25,13 +25,15 @@ class Sample:
     """A sample of a dataset, as it is asked for; ``None`` leaves the choice open.
 
     Attributes:
-        images: Dataset of the Hub (``org/name[@revision]``), local folder (of images, of parquet files, or written by
-            ``save_to_disk``), ``.parquet`` file, ``digits`` (scikit-learn's, needs no network); in Python also a
-            `datasets.Dataset` or `datasets.IterableDataset`, a dictionary of these by split, or a list of PIL images
-            or arrays ``[H, W]`` or ``[H, W, 3]``. Loaded `Images` are cut to ``k`` and otherwise stay as they are.
+        images: Dataset of the Hub (``org/name[@revision]``), local folder (of images, of tables, or written by
+            ``save_to_disk``), ``.zip`` or ``.tar`` of images, ``.parquet`` or ``.arrow`` file, ``digits``
+            (scikit-learn's, needs no network); in Python also a `datasets.Dataset` or `datasets.IterableDataset`, a
+            dictionary of these by split, or a list of PIL images, arrays ``[H, W]`` or ``[H, W, 3]``, tensors
+            ``[C, H, W]``, files or their bytes, or of pairs of these and their class. Loaded `Images` are cut to ``k``
+            and otherwise stay as they are.
         config: Configuration of the dataset.
-        split: Split; by default the only one, or ``train``.
-        column: Column of images; by default the only one, or ``image``, or ``img``.
+        split: Split, or ``all`` of them; by default the only one, or ``train``.
+        column: Column of images, or ``outer.inner`` of a structure; by default the only one, or ``image``, or ``img``.
         k: Number of images; by default `DEFAULT_K`, or all where there are fewer.
         seed: Of the order.
         streaming: Read a Hub dataset, a folder or a parquet file only as far as it is needed.
