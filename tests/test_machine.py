@@ -12,6 +12,7 @@ import pytest
 
 from hf_infodist import information_distance
 from hf_infodist.cli import main
+from hf_infodist.cli.terminal import speak_plainly
 from hf_infodist.errors import NoSpaceError, ResourceError, UnfitError, UsageError, refused_by_system
 from hf_infodist.images.sample import load_images
 from hf_infodist.models.names import DEMO
@@ -58,8 +59,12 @@ def left_over(home):
     return sorted({str(path.relative_to(home)) for pattern in patterns for path in home.rglob(pattern)})
 
 
+MATRIX = ["matrix", "demo:cnn", "demo:vit", "random:demo:vit", *COMPARE[3:]]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [20_000, 400_000, 1_000_000])
-@pytest.mark.parametrize("words", [COMPARE, ["matrix", "demo:cnn", "demo:vit", "random:demo:vit", *COMPARE[3:]]])
+@pytest.mark.parametrize("words", [COMPARE, MATRIX])
 def test_a_disk_that_is_full_ends_a_run_well_which_goes_on_when_there_is_room(words, largest, tmp_path):
     home = tmp_path / "home"
     words = [*words[:-1], "200", "--json"]
@@ -109,14 +114,19 @@ def test_a_claim_on_a_full_disk_is_not_left(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("below", ["", "/home"], ids=["a file", "below a file"])
-def test_a_store_that_is_a_file_is_named(below, tmp_path):
+def test_a_store_that_is_a_file_is_named(below, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     home = Path(f"{tmp_path}/file{below}")
-    told(infodist(*COMPARE, INFODIST_HOME=home), 2, str(tmp_path / "file"), "Not a directory", "INFODIST_HOME")
+    monkeypatch.setenv("INFODIST_HOME", str(home))
+    with pytest.raises(SystemExit) as stop:
+        main(COMPARE)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and f"{tmp_path}/file" in error and "Not a directory" in error
     with pytest.raises(UsageError, match=r"cannot be used\nNot a directory"):
         information_distance("demo:cnn", "demo:vit", "digits", k=16, execution=Execution(home=home))
 
 
+@pytest.mark.slow
 def test_a_hub_home_that_cannot_be_written_is_not_blamed_on_the_data(tmp_path):
     from PIL import Image
 
@@ -198,6 +208,13 @@ def test_a_result_is_shown_before_it_is_written(tmp_path, monkeypatch, capsys):
 # Terminals
 
 
+def test_what_a_terminal_lacks_is_written_with_what_it_has():
+    speak_plainly()
+    assert "± 3 → x … 日".encode("ascii", "plainly") == b"+- 3 -> x ... ?"
+    assert "± → é".encode("cp1252", "plainly") == b"\xb1 -> \xe9"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", ["ascii", "cp1252", "latin-1", "cp437", "utf-8"])
 def test_every_terminal_is_shown_what_it_can_show(coding):
     for words, char, plain in ((COMPARE, "±", "+-"), (["baselines", *COMPARE[1:]], "↓", "v")):
@@ -262,6 +279,7 @@ def test_a_picture_that_needs_more_memory_than_there_is_names_its_row(monkeypatc
         list(images)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_folder_of_a_model_is_told(tmp_path):
     told(infodist("compare", DEMO / "cnn" / "config.json", "demo:vit", "-i", "digits", "-k", "8"), 3, "config.json")
     with pytest.raises(UnfitError):

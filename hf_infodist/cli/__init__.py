@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="How much information turns one image classifier into another?\n\n"
-    "Exit codes: 0 done; 2 usage; 3 not found or offline; 4 inputs that do not fit; 5 out of memory or time. "
+    "Exit codes: 0 done; 2 usage; 3 not found or offline; 4 inputs that do not fit; 5 out of memory, disk or time. "
     "Add --debug to any command to see a traceback.",
 )
 
