@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from httpx import HTTPError
 
 from hf_infodist.errors import NotFoundError
 from hf_infodist.hub import nearest, plain_name
@@ -75,20 +74,19 @@ def _loose_images(name: str, repository: str, revision: str | None) -> Path | No
     Raises:
         NotFoundError: If the Hub breaks off.
     """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub import HfApi, errors, snapshot_download
 
     where: dict[str, Any] = {"repo_type": "dataset", "revision": revision, "allow_patterns": patterns()}
     try:
         info = HfApi().dataset_info(repository, revision=revision)
         files = [file.rfilename for file in info.siblings or ()]
         configs = info.card_data and info.card_data.get("configs")
-    except (HfHubHTTPError, HFValidationError):
+    except (errors.HfHubHTTPError, errors.HFValidationError):
         return None  # `datasets` is told the same, and its refusal is put into words
-    except (OfflineModeIsEnabled, OSError, HTTPError):
+    except (errors.OfflineModeIsEnabled, errors.HTTPError, OSError):
         try:
             folder = Path(snapshot_download(repository, **where, local_files_only=True))
-        except (LocalEntryNotFoundError, OSError):
+        except OSError:
             return None
         files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
         return folder if only_images(files) and not declared(folder / "README.md") else None
