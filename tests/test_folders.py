@@ -211,20 +211,24 @@ def test_folders_that_name_no_classes_do_not_label(nested, tmp_path):
     assert load_images(tmp_path).labels is None
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imagefolder leaves its file open
+def write_metadata(folder, kind, rows):
+    if kind == "csv":
+        (folder / "metadata.csv").write_text("text,file_name\n" + "".join(f"x,{row['file_name']}\n" for row in rows))
+    elif kind == "jsonl":
+        (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        datasets.Dataset.from_list(rows).to_parquet(folder / "metadata.parquet")
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_metadata_say_which_images_are_rows(kind, tmp_path, caplog):
-    lay(tmp_path, ["b.png", "a.png", "more/c.png", "left out.png"])
     rows = [{"file_name": name, "text": "x"} for name in ("more/c.png", "a.png", "b.png")]
-    if kind == "csv":
-        (tmp_path / "metadata.csv").write_text("text,file_name\n" + "".join(f"x,{row['file_name']}\n" for row in rows))
-    elif kind == "jsonl":
-        (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        datasets.Dataset.from_list(rows).to_parquet(tmp_path / "metadata.parquet")
-    theirs = datasets.load_dataset("imagefolder", data_files={"train": f"{tmp_path}/**"}, split="train")
+    for folder, form in ((tmp_path / "ours", kind), (tmp_path / "theirs", "jsonl")):  # of .csv they leave a file open
+        lay(folder, ["b.png", "a.png", "more/c.png", "left out.png"])
+        write_metadata(folder, form, rows)
+    theirs = datasets.load_dataset("imagefolder", data_files={"train": f"{tmp_path}/theirs/**"}, split="train")
     with caplog.at_level(logging.WARNING):
-        images = load_images(tmp_path)
+        images = load_images(tmp_path / "ours")
     assert images.k == 3 and images.fingerprint == load_images(theirs).fingerprint
     assert "1 of 4 images" in caplog.text and "left out" in caplog.text
 
@@ -258,6 +262,35 @@ def test_metadata_that_cannot_be_meant_are_refused(case, tmp_path):
     (tmp_path / "set" / "metadata.csv").write_text(content)
     with pytest.raises(UnfitError, match=text):
         load_images(tmp_path / "set")
+
+
+@pytest.mark.parametrize("name", ["set", "set [1]", "a*"])
+def test_a_card_that_declares_its_files_is_followed(name, tmp_path):
+    (tmp_path / name).mkdir()
+    for part, first in (("a", 0), ("b", 3)):
+        table(range(first, first + 3)).to_parquet(str(tmp_path / f"{part}.parquet"))
+        (tmp_path / f"{part}.parquet").rename(tmp_path / name / f"{part}.parquet")
+    configs = "".join(
+        f"\n- config_name: {one}\n  data_files: {part}.parquet" for one, part in (("one", "a"), ("two", "b"))
+    )
+    (tmp_path / name / "README.md").write_text(f"---\nconfigs:{configs}\n---\n")
+    assert held(load_images(tmp_path / name, config="two")) == {picture(number) for number in range(3, 6)}
+    with pytest.raises(UsageError, match=r"several configurations\nit has one, two"):
+        load_images(tmp_path / name)
+
+
+def test_a_split_that_is_called_all_is_that_one():
+    parts = datasets.DatasetDict({"train": table(range(3)), "all": table(range(5))})
+    assert load_images(parts, split="all").k == 5
+
+
+def test_a_row_that_says_it_is_a_path_is_not_followed(tmp_path):
+    (tmp_path / "secret.png").write_bytes(picture(1))
+    rows = datasets.IterableDataset.from_generator(
+        lambda: iter([{"image": b"x"}, {"image": str(tmp_path / "secret.png")}])
+    )
+    with pytest.raises(UnfitError, match=r"row 1 of .* cannot be read as an image"):
+        load_images(rows)
 
 
 # Archives and tables

@@ -98,8 +98,8 @@ ALL = "all"
 def choose_split(name: str, splits: Sequence[str], wanted: str | None) -> str | None:
     """Return the split that is meant, or `ALL`; None where there are none."""
     listed = ", ".join(splits)
-    if wanted == ALL and splits:
-        return wanted if len(splits) > 1 else splits[0]
+    if wanted == ALL and splits and ALL not in splits:
+        return ALL if len(splits) > 1 else splits[0]
     if wanted is not None and wanted not in splits:
         why = f"it has the splits {listed}" if splits else f"{name} has no named splits"
         fix = f"use --split {splits[0]}" if splits else "leave out --split"
@@ -107,6 +107,11 @@ def choose_split(name: str, splits: Sequence[str], wanted: str | None) -> str | 
     if wanted is None and len(splits) > 1 and "train" not in splits:
         raise UsageError(f"{name} has several splits", f"they are {listed}", f"add --split {splits[0]}, or another")
     return wanted or ("train" if "train" in splits else next(iter(splits), None))
+
+
+def meant_by(split: str | None, splits: Sequence[str]) -> list[str]:
+    """Return the splits that `choose_split` has chosen, one or all."""
+    return list(splits) if split == ALL and ALL not in splits else [str(split)]
 
 
 def no_config(name: str, config: str | None) -> None:

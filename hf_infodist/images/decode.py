@@ -68,8 +68,8 @@ def encode(value: Any) -> bytes:
         value = value["bytes"] if value.get("bytes") is not None else _file_bytes(value.get("path"))
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    if isinstance(value, str | os.PathLike):
-        return Path(value).expanduser().read_bytes()
+    if isinstance(value, Path):  # of a list; what a data set says is a path is not followed
+        return value.expanduser().read_bytes()
     if value is None:
         raise ValueError("it holds no image")
     file = BytesIO()
@@ -125,7 +125,7 @@ def _as_picture(value: Any) -> Image.Image:
         return value
     if isinstance(value, np.ndarray):
         return Image.fromarray(value)
-    if isinstance(value, bytes | bytearray | memoryview | str | os.PathLike | dict) or value is None:
+    if isinstance(value, bytes | bytearray | memoryview | Path | dict) or value is None:
         return Image.open(BytesIO(encode(value)))
     if hasattr(value, "detach"):
         return _of_tensor(value.detach().cpu())
@@ -165,7 +165,9 @@ def _is_deep(content: bytes) -> bool:
     """Tell by its head whether a file has more than 8 bits a channel."""
     if content[:2] == b"\xff\xd8" or content[:4] in (b"GIF8", b"RIFF"):
         return False  # JPEG, GIF, WebP: the usual ones, none of which can
-    try:
-        return Image.open(BytesIO(content)).mode in DEEP
-    except Exception:  # decoders fail in many ways; it is told when the image is read
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return Image.open(BytesIO(content)).mode in DEEP
+        except Exception:  # decoders fail in many ways; it is told when the image is read
+            return False

@@ -8,7 +8,7 @@ from pathlib import Path
 from yaml import YAMLError
 
 from hf_infodist.errors import UnfitError, UsageError
-from hf_infodist.images.choice import ALL, choose_column, choose_split, no_config
+from hf_infodist.images.choice import choose_column, choose_split, meant_by, no_config
 from hf_infodist.images.files import (
     ARCHIVES,
     TABLES,
@@ -47,8 +47,12 @@ def open_folder(name: str, path: Path, sample: Sample) -> Found:
             data = load_from_disk(str(path))
         return open_object(data, sample, name)
     if declared(path / "README.md"):
-        files = [str(file) for file in sorted(path.rglob("*")) if file.is_file()]
-        return open_builder(name, sample, str(path.resolve()), sample.config, cache_dir=_cache(files))
+        files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+        cache = _cache([str(file) for file in files])
+        with in_our_words(name):
+            for file in files:
+                _link(Path(cache) / "files" / file.relative_to(path), file)
+        return open_builder(name, sample, f"{cache}/files", sample.config, cache_dir=cache)
     return open_contents(name, path, sample)
 
 
@@ -78,7 +82,7 @@ def open_contents(name: str, path: Path, sample: Sample) -> Found:
     if not contents.images:
         raise _no_images(name, path, contents)
     split = str(choose_split(name, list(contents.images), sample.split))
-    chosen = list(contents.images) if split == ALL else [split]
+    chosen = meant_by(split, list(contents.images))
     if contents.metadata:
         places = [place for one in chosen for place in described(name, contents, one, sample.column)]
         column = sample.column or "image"
@@ -102,7 +106,7 @@ def _no_images(name: str, path: Path, contents: Contents) -> UnfitError:
 
 
 def _open_tables(name: str, contents: Contents, sample: Sample) -> Found:
-    """Open Parquet or Arrow files under names that no pattern can be read into, in a cache of their present state."""
+    """Open Parquet or Arrow files in a cache of their present state."""
     paths = [path for files in contents.tables.values() for path in files]
     endings = {Path(path).suffix.lower() for path in paths}
     if len(endings) > 1:
@@ -110,7 +114,8 @@ def _open_tables(name: str, contents: Contents, sample: Sample) -> Found:
         raise UsageError(what, why, f"give one of them, such as {paths[0]}")
     cache = _cache(paths)
     with in_our_words(name):
-        link = {path: _link(cache, path, number) for number, path in enumerate(paths)}
+        named = {path: Path(cache) / f"{number:05}{Path(path).suffix.lower()}" for number, path in enumerate(paths)}
+        link = {path: _link(place, Path(path)) for path, place in named.items()}
     links = {split: [link[path] for path in files] for split, files in contents.tables.items()}
     kind = endings.pop().removeprefix(".")
     return replace(open_builder(name, sample, kind, data_files=links, cache_dir=cache), config="default")
@@ -123,12 +128,11 @@ def _cache(paths: Sequence[str]) -> str:
     return os.path.join(datasets.config.HF_DATASETS_CACHE, f"infodist-{state(paths)}")
 
 
-def _link(cache: str, path: str, number: int) -> str:
-    """Return a link to a file that is called by its number."""
-    link = Path(cache) / f"{number:05}{Path(path).suffix.lower()}"
+def _link(link: Path, file: Path) -> str:
+    """Make a link to a file, in a folder whose name no pattern can be read into."""
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():
-        new = link.with_name(f"{link.name}.{os.getpid()}")
-        new.symlink_to(os.path.realpath(path))
+        new = link.with_name(f".{link.name}.{os.getpid()}")
+        new.symlink_to(os.path.realpath(file))
         new.rename(link)
     return str(link)

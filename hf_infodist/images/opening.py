@@ -1,14 +1,16 @@
 """Data sets that `datasets` opens: a split is chosen, and refused before a large download what cannot be meant."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hf_infodist.errors import NotFoundError, UsageError, whole
-from hf_infodist.images.choice import ALL, check_enough, choose_column, choose_split, no_config
+from hf_infodist.images.choice import check_enough, choose_column, choose_split, meant_by, no_config
 from hf_infodist.images.refusal import in_our_words
 from hf_infodist.images.request import Sample
 
@@ -41,7 +43,8 @@ def open_builder(name: str, sample: Sample, *args: Any, **kwargs: Any) -> Found:
     _same_revision(name, builder, kwargs.get("revision"))
     sizes = builder.info.splits or {}
     split = choose_split(name, [str(s) for s in sizes or builder.config.data_files or ()], sample.split)
-    chosen = list(sizes or builder.config.data_files) if split == ALL else [split]
+    splits = [str(one) for one in sizes or builder.config.data_files or ()]
+    chosen = meant_by(split, splits) if split is not None else [None]
     if all(one in sizes for one in chosen):
         check_enough(name, sample.k, sum(sizes[one].num_examples for one in chosen))
     if builder.info.features:
@@ -89,7 +92,7 @@ def open_object(source: Any, sample: Sample, name: str | None = None) -> Found:
 
     if isinstance(source, dict) and source:
         split = choose_split(name or "the dictionary", [str(split) for split in source], sample.split)
-        data = _join(list(source.values())) if split == ALL else source[split]
+        data = _join([source[one] for one in meant_by(split, [str(one) for one in source])])
         return replace(open_object(data, replace(sample, split=None), name), split=split)
     if isinstance(source, datasets.Dataset | datasets.IterableDataset):
         name = name or source.info.dataset_name or "dataset"
@@ -107,4 +110,5 @@ def found_list(name: str, sample: Sample, pictures: list[Any], labels: list[int]
     no_config(name, sample.config)
     if pictures and all(isinstance(row, tuple | list) and len(row) == 2 for row in pictures):
         pictures, labels = [row[0] for row in pictures], [whole(row[1], "the class of a picture") for row in pictures]
+    pictures = [Path(row) if isinstance(row, str | os.PathLike) else row for row in pictures]
     return Found(name, None, choose_split(name, [], sample.split), pictures, labels=labels)
