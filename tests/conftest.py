@@ -3,10 +3,14 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 for name in ("HF_HUB_OFFLINE", "HF_EVALUATE_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ.setdefault(name, "1")  # before any library reads it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks lose more by sharing their work than they gain
+
+settings.register_profile("the same each time", derandomize=True, database=None, deadline=None)
+settings.load_profile("the same each time")
 
 
 @pytest.fixture(autouse=True)

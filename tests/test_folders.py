@@ -97,7 +97,7 @@ def test_a_folder_is_not_taken_for_another(named, beside, tmp_path):
     assert held(load_images(tmp_path / named)) == {picture(9)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\"), min_size=1, max_size=40),
@@ -456,7 +456,7 @@ def written(root, modes):
     return [*forms, load_images([Image.open(BytesIO(file)) for file in files])]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(st.sampled_from(MODES), min_size=1, max_size=5))
 def test_folder_list_and_table_are_one_sample_in_every_mode(tmp_path_factory, modes):
     forms = written(tmp_path_factory.mktemp("modes"), modes)
@@ -466,7 +466,7 @@ def test_folder_list_and_table_are_one_sample_in_every_mode(tmp_path_factory, mo
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(MODES), min_size=2, max_size=8))
 def test_folder_list_and_table_give_one_number_in_every_mode(tmp_path_factory, modes):
     forms = written(tmp_path_factory.mktemp("modes"), modes)
