@@ -299,7 +299,7 @@ def test_a_row_that_says_it_is_a_path_is_not_followed(tmp_path):
 def zipped(path, names):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("__MACOSX/._x.png", b"\0\5\x16")
-        for number, name in enumerate(names):
+        for number, name in reversed(list(enumerate(names))):  # in no order, as most programs pack them
             archive.writestr(name, picture(number))
 
 
@@ -327,15 +327,17 @@ def test_archives_are_folders(pack, inside, tmp_path):
 
 
 def test_a_tar_of_samples_with_labels_beside_them_is_its_images(tmp_path):
-    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
-        for number in range(5):
-            for ending, content in (("png", picture(number)), ("cls", b"1"), ("json", b"{}")):
-                info = tarfile.TarInfo(f"{number:03}.{ending}")
-                info.size = len(content)
-                archive.addfile(info, BytesIO(content))
+    for shard in (1, 0):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as archive:
+            for number in (3, 1, 4, 0, 2):
+                for ending, content in (("png", picture(5 * shard + number)), ("cls", b"1"), ("json", b"{}")):
+                    info = tarfile.TarInfo(f"{number:03}.{ending}")
+                    info.size = len(content)
+                    archive.addfile(info, BytesIO(content))
     images = load_images(tmp_path)
-    assert held(images) == {picture(number) for number in range(5)}
-    theirs = datasets.load_dataset("webdataset", data_files={"train": str(tmp_path / "shard.tar")}, split="train")
+    assert held(images) == {picture(number) for number in range(10)}
+    shards = [str(tmp_path / f"{shard}.tar") for shard in ("0", "1")]
+    theirs = datasets.load_dataset("webdataset", data_files={"train": shards}, split="train")
     assert images.fingerprint == load_images(theirs).fingerprint
 
 

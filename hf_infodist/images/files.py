@@ -6,7 +6,7 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib import import_module
 from mimetypes import MimeTypes
@@ -43,6 +43,7 @@ class Place:
         member: Of a zip: its name in there.
         offset: Of a tar: where its bytes begin.
         size: And how many they are.
+        archive: Name of the archive below the folder that was named.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Place:
     member: str | None = None
     offset: int | None = None
     size: int = 0
+    archive: str = ""
 
     def read(self) -> bytes:
         """Return the bytes of the file."""
@@ -61,12 +63,7 @@ class Place:
 
 
 class ImageFiles:
-    """Rows of encoded images, each read when it is asked for.
-
-    Args:
-        places: Where they lie.
-        column: What they are called in a row.
-    """
+    """Rows of encoded images, each read when it is asked for; in a row they are called as ``column`` says."""
 
     def __init__(self, places: Sequence[Place], column: str):
         self.places, self.column = tuple(places), column
@@ -105,7 +102,7 @@ def list_contents(name: str, path: Path) -> Contents:
         UnfitError: If image files lie there that nothing installed can read.
         UsageError: If both images and tables are there, so that either may be meant.
     """
-    places = sorted(_walk(path), key=lambda place: place.name) if path.is_dir() else list(_members(path.name, path))
+    places = sorted(_walk(path) if path.is_dir() else _members(path.name, path), key=_order)
     images, tables, metadata, others = [], [], [], set()
     for place in places:
         ending = PurePosixPath(place.name).suffix.lower()
@@ -129,6 +126,11 @@ def list_contents(name: str, path: Path) -> Contents:
         metadata,
         tuple(sorted(others)),
     )
+
+
+def _order(place: Place) -> str:
+    """Return what places are sorted by: names; a tar, whose files are samples in an order, by its own alone."""
+    return place.name if place.offset is None else place.archive
 
 
 def _is_image(place: Place) -> bool:
@@ -228,7 +230,7 @@ def _members(name: str, path: Path) -> Iterator[Place]:
     try:
         for inner, place in _listed(path):
             if not any(map(_hidden, PurePosixPath(inner).parts)):
-                yield Place(f"{folder}/{inner}".removeprefix("/"), str(path), *place)
+                yield replace(Place(f"{folder}/{inner}".removeprefix("/"), str(path), *place), archive=name)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise UnfitError(f"{path} cannot be read", str(error) or "it is cut short", "pack it again") from error
 
