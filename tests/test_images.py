@@ -138,6 +138,10 @@ def test_digits_are_built_in():
     assert set(digits.labels) == set(range(10))
 
 
+def test_what_is_in_memory_is_no_stream():
+    assert load_images("digits", streaming=True).fingerprint == load_images("digits").fingerprint
+
+
 def test_loaded_images_pass_through(table):
     images = load_images(table, k=6)
     assert load_images(images) is images

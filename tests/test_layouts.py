@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, TimmWrapperConfig, TimmWrapperForIm
 
 from hf_infodist import information_distance, load_classifier
 from hf_infodist.errors import UnfitError
+from hf_infodist.models.labels import _from_zero
 from hf_infodist.models.names import DEMO
 
 
@@ -189,6 +190,21 @@ def test_classes_that_are_counted_from_one_are_the_same_classes(vit):
     settings(vit, id2label={str(number + 1): name for number, name in enumerate(names)}, label2id={})
     assert list(load_classifier(str(vit)).labels) == names
     assert information_distance(str(vit), "demo:vit", "digits", k=32).nats < 1e-2
+
+
+def test_names_from_one_that_leave_out_a_class_stay_where_they_are():
+    names = {number: f"c{number}" for number in range(1, 1001)}  # of 1001 classes the first has none
+    assert _from_zero(names, 1001) == names and _from_zero(names, 1000)[0] == "c1"
+
+
+def test_a_first_convolution_that_sees_folded_colours_is_no_reason_to_refuse():
+    """TResNet folds 4 × 4 pixels into 48 channels before its first convolution."""
+    model = nn.Sequential(
+        nn.PixelUnshuffle(4), nn.Conv2d(48, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+    loaded = load_classifier(model, transform=lambda image: tiny(image).repeat(1, 2, 2))
+    assert loaded.num_classes == 4 and type(loaded.network).__name__ == "Network"
+    assert load_classifier("random:timm:tresnet_m").num_classes == 1000
 
 
 def test_an_adapter_names_its_base(tmp_path):

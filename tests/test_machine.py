@@ -3,12 +3,16 @@
 import errno
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pytest
+from PIL import Image
 
 from hf_infodist import information_distance
 from hf_infodist.cli import main
@@ -17,6 +21,7 @@ from hf_infodist.errors import NoSpaceError, ResourceError, UnfitError, UsageErr
 from hf_infodist.images.sample import load_images
 from hf_infodist.models.names import DEMO
 from hf_infodist.pair import Execution
+from hf_infodist.results import claims
 
 COMPARE = ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", "40"]
 
@@ -99,8 +104,6 @@ def test_a_small_file_system_that_fills_up(tmp_path):
 
 
 def test_a_claim_on_a_full_disk_is_not_left(tmp_path, monkeypatch):
-    from hf_infodist.results import claims
-
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -128,12 +131,8 @@ def test_a_store_that_is_a_file_is_named(below, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_hub_home_that_cannot_be_written_is_not_blamed_on_the_data(tmp_path):
-    from PIL import Image
-
     (tmp_path / "file").write_text("")
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
-    import datasets
-
     table = datasets.Dataset.from_dict({"image": [str(tmp_path / "1.png")] * 4})
     table.cast_column("image", datasets.Image()).to_parquet(tmp_path / "a.parquet")
     words = [*COMPARE[:4], tmp_path / "a.parquet", "-k", "4"]
@@ -176,8 +175,6 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("case", OUTPUTS)
 def test_a_file_that_cannot_be_written_is_refused_before_any_work(case, tmp_path, monkeypatch, capsys):
-    import re
-
     words, text = OUTPUTS[case]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
@@ -267,9 +264,6 @@ def test_what_is_about_something_else_is_left_to_others(error):
 
 
 def test_a_picture_that_needs_more_memory_than_there_is_names_its_row(monkeypatch):
-    import numpy as np
-    from PIL import Image
-
     def large(*_):
         raise MemoryError
 

@@ -55,35 +55,25 @@ def show(fields: dict[str, Any], text: str, as_json: bool, output: Path | None =
         output.write_text(json.dumps(fields, indent=2) + "\n")
 
 
-def check_file(path: Path | None) -> Path | None:
-    """Return the path of a file that is to be written.
-
-    Raises:
-        UsageError: If it cannot be: nothing has been computed yet.
-    """
+def check_file(path: Path | None) -> None:
+    """Raise a `UsageError` if a file that is to be written cannot be: nothing has been computed yet."""
     if path is None:
-        return None
+        return
     if path.is_dir():
         raise UsageError(
             f"{path} is a folder", "a file is to be written there", f"name a file, such as {path}/out.json"
         )
     _check_writable(path, path.parent)
-    return path
 
 
-def check_folder(path: Path | None) -> Path | None:
-    """Return the path of a folder that is to be made, if need be, and filled.
-
-    Raises:
-        UsageError: If it cannot be.
-    """
+def check_folder(path: Path | None) -> None:
+    """Raise a `UsageError` if a folder that is to be made, if need be, and filled cannot be."""
     if path is None:
-        return None
+        return
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file", "a folder is to be filled there", "name another folder")
     there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     _check_writable(path, there)
-    return path
 
 
 def _check_writable(path: Path, folder: Path) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images.refusal import in_our_words
 
+ALL = "all"
+"""What ``--split`` is for all of them, one after the other."""
+
 
 def check_enough(name: str, k: int | None, n: int) -> None:
     """Refuse a dataset of ``n`` images if that is none at all, or fewer than ``k``."""
@@ -89,10 +92,6 @@ def _image_columns(features: Any) -> list[str]:
 
     typed = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     return typed or [name for name, feature in features.items() if holds_files(feature)]
-
-
-ALL = "all"
-"""What ``--split`` is for all of them, one after the other."""
 
 
 def choose_split(name: str, splits: Sequence[str], wanted: str | None) -> str | None:

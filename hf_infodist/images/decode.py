@@ -162,12 +162,12 @@ def digest(value: Any, mode: str | None = None) -> bytes:
 
 
 def _is_deep(content: bytes) -> bool:
-    """Tell by its head whether a file has more than 8 bits a channel."""
+    """Tell by its head whether a file holds integers of more than 8 bits."""
     if content[:2] == b"\xff\xd8" or content[:4] in (b"GIF8", b"RIFF"):
         return False  # JPEG, GIF, WebP: the usual ones, none of which can
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return Image.open(BytesIO(content)).mode in DEEP
+            return Image.open(BytesIO(content)).mode in DEEP[:-1]  # floats are read as ever
         except Exception:  # decoders fail in many ways; it is told when the image is read
             return False

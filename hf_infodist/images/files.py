@@ -21,14 +21,7 @@ ARCHIVES = (".zip", ".tar")
 _COMPRESSED = (".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _SHARD = re.compile(rf"({'|'.join(SPLITS)})(-\d+-of-\d+)?\.\w+")  # as the Hub names the files of a split
-_NO_PHOTOGRAPHS = {
-    "BUFR",
-    "EPS",
-    "GRIB",
-    "HDF5",
-    "MPEG",
-    "WMF",
-}  # Pillow names these, and needs other programs for them
+_NO_PHOTOGRAPHS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # to read them Pillow needs other programs
 _KINDS = MimeTypes()  # as Python has them, whatever a system adds
 _PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin"}
 
@@ -238,9 +231,10 @@ def _members(name: str, path: Path) -> Iterator[Place]:
 def _listed(path: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
     ending = path.suffix.lower()
     if ending == ".zip":
-        for info in zipfile.ZipFile(path).infolist():
-            if not info.is_dir():
-                yield info.filename, (info.filename,)
+        with zipfile.ZipFile(path) as packed:
+            for info in packed.infolist():
+                if not info.is_dir():
+                    yield info.filename, (info.filename,)
     elif ending == ".tar":
         with tarfile.open(path, "r:") as archive:
             for member in archive:

@@ -42,9 +42,9 @@ def open_builder(name: str, sample: Sample, *args: Any, **kwargs: Any) -> Found:
         builder = datasets.load_dataset_builder(*args, **kwargs)
     _same_revision(name, builder, kwargs.get("revision"))
     sizes = builder.info.splits or {}
-    split = choose_split(name, [str(s) for s in sizes or builder.config.data_files or ()], sample.split)
     splits = [str(one) for one in sizes or builder.config.data_files or ()]
-    chosen = meant_by(split, splits) if split is not None else [None]
+    split = choose_split(name, splits, sample.split)
+    chosen = [None] if split is None else meant_by(split, splits)
     if all(one in sizes for one in chosen):
         check_enough(name, sample.k, sum(sizes[one].num_examples for one in chosen))
     if builder.info.features:

@@ -126,9 +126,10 @@ def load_images(source: Any, **options: Unpack[SampleOptions]) -> Images:
     if isinstance(sample.images, Images):
         return sample.images if sample.k is None else sample.images.first(sample.k)
     found = open_source(sample)
-    if isinstance(found.data, list | ImageFiles):
-        buffer = STREAM_BUFFER if sample.streaming else None
-        return _sample(found, found.column, sample.k, sample.seed, buffer)
+    if isinstance(found.data, list):
+        return _sample(found, None, sample.k, sample.seed)
+    if isinstance(found.data, ImageFiles):
+        return _sample(found, found.column, sample.k, sample.seed, STREAM_BUFFER if sample.streaming else None)
     return _sample_dataset(found, sample.column, sample.k, sample.seed)
 
 
@@ -159,12 +160,11 @@ def _flat(data: Any, column: str) -> Any:
     """Return a data set whose column is a part of a structure."""
     import datasets
 
-    outer, _, inner = column.partition(".")
-    features = datasets.Features({**data.features, column: data.features[outer][inner]})
-    plain = data.decode(False) if isinstance(data, datasets.IterableDataset) else data
     if isinstance(data, datasets.Dataset):
         return data.flatten()
-    return plain.map(lambda row: {column: row[outer][inner]}, features=features)
+    outer, _, inner = column.partition(".")
+    features = datasets.Features({**data.features, column: data.features[outer][inner]})
+    return data.decode(False).map(lambda row: {column: row[outer][inner]}, features=features)
 
 
 def _encoded(found: Found, column: str, label: str | None, k: int) -> Iterator[dict[str, Any]]:

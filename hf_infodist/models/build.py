@@ -49,10 +49,11 @@ def _build_transformers(source: Source) -> nn.Module:
             return cls(transformers.AutoConfig.from_pretrained(source.folder, trust_remote_code=False))
     options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, "local_files_only": True}
     options["ignore_mismatched_sizes"] = True  # to say which do not fit
-    if prefix := prefix_of(weight_files(source, source.folder)):
-        options["key_mapping"] = {f"^{re.escape(prefix)}": ""}
     with quiet(), refusing(source, "its weights do not fit its architecture"):
         module, info = cls.from_pretrained(source.folder, **options)
+        if info["missing_keys"] and (prefix := prefix_of(weight_files(source, source.folder))):
+            options["key_mapping"] = {f"^{re.escape(prefix)}": ""}
+            module, info = cls.from_pretrained(source.folder, **options)
     _check_sizes(source, module, info["mismatched_keys"])
     keys = set(map(str, info["missing_keys"]))
     untrained = sorted(key for key in keys if not key.endswith("num_batches_tracked"))  # a counter says nothing

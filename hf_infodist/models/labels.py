@@ -12,15 +12,16 @@ def labels_of(source: Source, module: Any, num_classes: int) -> tuple[str, ...]:
     if source.library == "torchvision":
         names: dict[int, str] = dict(enumerate(source.weights.meta["categories"]))
     elif source.library == "transformers":
-        names = _from_zero({int(index): str(name) for index, name in module.config.id2label.items()})
+        names = _from_zero({int(index): str(name) for index, name in module.config.id2label.items()}, num_classes)
     else:
         names = _timm_labels(getattr(module, "pretrained_cfg", {}), num_classes)
     return tuple(names.get(index, f"LABEL_{index}") for index in range(num_classes))
 
 
-def _from_zero(names: dict[int, str]) -> dict[int, str]:
-    """Return names by logit; some who write them count from one."""
-    return {index - 1: name for index, name in names.items()} if set(names) == {*range(1, len(names) + 1)} else names
+def _from_zero(names: dict[int, str], num_classes: int) -> dict[int, str]:
+    """Return names by logit; some who name all classes count from one."""
+    from_one = set(names) == {*range(1, num_classes + 1)}
+    return {index - 1: name for index, name in names.items()} if from_one else names
 
 
 def _timm_labels(config: dict[str, Any], num_classes: int) -> dict[int, str]:
@@ -31,6 +32,6 @@ def _timm_labels(config: dict[str, Any], num_classes: int) -> dict[int, str]:
     if given:
         described = config.get("label_descriptions") or {}
         pairs = given.items() if isinstance(given, dict) else enumerate(given)
-        return _from_zero({int(index): str(described.get(name, name)) for index, name in pairs})
+        return _from_zero({int(index): str(described.get(name, name)) for index, name in pairs}, num_classes)
     subset = infer_imagenet_subset({"num_classes": num_classes}) if config else None
     return dict(enumerate(ImageNetInfo(subset).label_descriptions())) if subset else {}

@@ -137,13 +137,14 @@ def _copied(module: nn.Module) -> nn.Module:
 
 def _describe(source: Source, module: nn.Module, transform: Any, labels: Sequence[str] | None) -> Classifier:
     """Ask a module about one image, and describe what it turns out to be."""
+    preprocessing, kind = preprocessing_of(source, module, transform), Network
     channels = channels_of(module)
-    if channels not in (None, 1, 3):
-        raise _no_colours(source, f"it takes images of {channels} channels")
-    preprocessing = preprocessing_of(source, module, transform)
-    preprocessing = grey(preprocessing) if channels == 1 else preprocessing
+    if channels not in (None, 3) and not _takes_colours(source, module, preprocessing):
+        if channels != 1:
+            raise _no_colours(source, f"it takes images of {channels} channels")
+        preprocessing, kind = grey(preprocessing), GreyNetwork
     pixels = _example(source, preprocessing)
-    network = _at_least_float32((GreyNetwork if channels == 1 else Network)(module).eval())
+    network = _at_least_float32(kind(module).eval())
     preprocessing = replace(preprocessing, settings=_with_example(preprocessing.settings, pixels))
     example = torch.stack([pixels, pixels]).to(_dtype(network))  # [2, 3, H, W]
     num_classes = _count_classes(source, network, example)
@@ -174,6 +175,17 @@ def _example(source: Source, preprocessing: Preprocessing) -> Tensor:
         shape = list(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
         raise _no_colours(source, f"its preprocessing makes {shape} of an image, not a tensor [3, height, width]")
     return pixels
+
+
+def _takes_colours(source: Source, module: nn.Module, preprocessing: Preprocessing) -> bool:
+    """Try it: a first convolution of other channels may see what was made of colours, as in TResNet."""
+    network = _at_least_float32(Network(module).eval())
+    try:
+        with torch.no_grad():
+            network(_example(source, preprocessing)[None].to(_dtype(network)))
+    except Exception:  # whatever a network raises of a shape
+        return False
+    return True
 
 
 def _no_colours(source: Source, why: str) -> UnfitError:

@@ -122,8 +122,7 @@ def _normalising(transform: Callable, mean: Any, std: Any, settings: dict[str, A
 
 def _three(value: Any) -> tuple[float, float, float]:
     """Read a number per channel from a number, a sequence or a tensor."""
-    values = np.asarray(value, dtype=float).reshape(-1)
-    red, green, blue = np.broadcast_to(values, 3).tolist() if len(values) in (1, 3) else values[:3].tolist()
+    red, green, blue = np.resize(np.asarray(value, dtype=float), 3).tolist()  # other models than of 1 or 3 are refused
     return red, green, blue
 
 
