@@ -74,9 +74,10 @@ def _write_as(
                     "images of one batch need one size",
                     "give the model a transform that resizes and crops to a fixed size",
                 )
-            blank += _is_blank(image * std + mean)
+            levels = image * std + mean
+            blank += _is_blank(levels)
             if dtype is np.uint8:
-                steps = (image * std + mean) * 255
+                steps = levels * 255
                 if (steps - steps.round()).abs().max() > _EXACT * 255 or steps.min() < -0.5 or steps.max() > 255.5:
                     return False
                 image = steps.round().to(torch.uint8)
