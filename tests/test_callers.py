@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-import hf_infodist
 from hf_infodist import information_distance, load_classifier, load_images, pairwise_distances
 from hf_infodist.cli.matrix import read_names
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
@@ -166,7 +165,7 @@ def test_paths_are_names():
     assert load_classifier(DEMO / "cnn").num_classes == 10
     result = pairwise_distances([DEMO / "cnn", "demo:vit"], "digits", k=16)
     assert result.models[0].id == str(DEMO / "cnn")
-    metric = evaluate.load(str(Path(hf_infodist.__file__).parents[1] / "metrics" / "infodist"))
+    metric = evaluate.load(str(Path(__file__).parents[1] / "metrics" / "infodist"))
     found = metric.compute(predictions=[DEMO / "cnn"], references=["demo:vit"], images="digits", k=16)
     assert found["infodist"] == [float(result.distances[0, 1])]
 
@@ -179,7 +178,7 @@ def test_what_is_no_model_is_refused_by_type(model):
 
 
 def test_a_metric_can_be_copied_and_sent_to_another_process():
-    metric = evaluate.load(str(Path(hf_infodist.__file__).parents[1] / "metrics" / "infodist"), "paper", seed=4)
+    metric = evaluate.load(str(Path(__file__).parents[1] / "metrics" / "infodist"), "paper", seed=4)
     for twin in (pickle.loads(pickle.dumps(metric)), copy.deepcopy(metric)):
         assert (twin.config_name, twin.seed) == ("paper", 4)
         twin.add(prediction="demo:cnn", reference="demo:cnn")
