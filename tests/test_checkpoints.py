@@ -1,5 +1,6 @@
 """A run that is cut off goes on to the same bits; what cannot be gone on from is refused, and nothing is lost."""
 
+import contextlib
 import json
 import os
 import random
@@ -7,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -189,20 +189,21 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, words):
     whole = json.loads(compare(tmp_path / "whole", *words).communicate()[0])
     rng, kills, went_on, over = random.Random(0), 0, 0, False
     while not over:
-        process = compare(tmp_path / "killed", *words)
-        said = b""
-        while b"gradient images" not in said:  # loaded; now it computes
-            said = process.stderr.readline()
-            assert said, "ended early"
-        time.sleep(rng.uniform(0, 10))
-        over = process.poll() is not None or kills == 6
-        if not over:
-            for child in _children(process.pid):
-                os.kill(child, signal.SIGKILL)
-            process.kill()
-            kills += 1
-        out, errors = process.communicate()
-        went_on += b"going on from" in errors
+        with compare(tmp_path / "killed", *words) as process:
+            said = []  # until it computes, or ends: the last kill may have come after the answer was stored
+            while (line := process.stderr.readline()) and b"gradient images" not in line:
+                said.append(line)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(0, 10))
+            over = process.poll() is not None or kills == 6
+            if not over:
+                for child in _children(process.pid):
+                    os.kill(child, signal.SIGKILL)
+                process.kill()
+                kills += 1
+            out, rest = process.communicate()
+            errors = b"".join([*said, line, rest])
+            went_on += b"going on from" in errors
     assert process.returncode == 0, errors
     assert kills > 0 and went_on > 0
     result = json.loads(out)
