@@ -4,7 +4,7 @@ from hf_infodist.home import infodist_home
 from hf_infodist.page import app
 from hf_infodist.page.request import Limits
 
-LIMITS = Limits(disk_bytes=20_000_000_000)
+LIMITS = Limits(public=True, disk_bytes=20_000_000_000)
 
 
 def build_demo() -> app.Demo:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,8 +41,9 @@ def show_page(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="where it listens")] = 7860,
     most: Annotated[int, typer.Option("-k", help="most images of a comparison")] = 2000,
     time_limit: Annotated[float, typer.Option("--time-limit", help="minutes of a run")] = 60.0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open the page in a browser")] = True,
 ) -> None:
-    """Compare models in a browser: the page of the Space, on the results of this machine."""
+    """Compare models in a browser: the page of the Space, on the models and results of this machine."""
     from hf_infodist.home import infodist_home
 
     _check_free(host, port)
@@ -52,9 +54,17 @@ def show_page(
         raise NotFoundError("the page cannot be shown", why, "pip install 'hf-infodist[show]'") from error
     from hf_infodist.page.request import Limits
 
-    demo = app.build_demo(home or infodist_home(), Limits(images=most, seconds=60 * time_limit))
+    demo = app.build_demo(
+        home or infodist_home(), Limits(public=False, images=most, seconds=60 * time_limit, others=200)
+    )
     say(f"the page is on http://{host}:{port}; Ctrl-C ends it")
-    app.serve(demo, server_name=host, server_port=port, quiet=True)
+    app.serve(demo, server_name=host, server_port=port, quiet=True, inbrowser=browser and _has_browser())
+
+
+def _has_browser() -> bool:
+    """Tell whether a browser with a window can be opened: without a screen one of text would take the terminal."""
+    screens = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in screens)
 
 
 def _check_free(host: str, port: int) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
+from starlette.middleware import Middleware
 
+from hf_infodist.page.compare_tab import visitor
 from hf_infodist.page.events import Done, Failed, Stopped
-from hf_infodist.page.page import Page, visitor
-from hf_infodist.page.request import Limits, Refusal, in_public, requested
+from hf_infodist.page.page import Page
+from hf_infodist.page.preview import TITLE, OwnPreview
+from hf_infodist.page.request import Limits, Refusal, requested, told
 from hf_infodist.page.service import Service
 
 HERE = Path(__file__).parent
@@ -41,7 +44,7 @@ def build_demo(home: Path, limits: Limits | None = None) -> Demo:
         limits: What is given to a visitor.
     """
     service = Service(limits or Limits(), home)
-    with Demo(title="Information distance", analytics_enabled=False, fill_width=False) as demo:
+    with Demo(title=TITLE, analytics_enabled=False, fill_width=False) as demo:
         compare, compare_json = _for_programs(service)
         gr.api(compare, api_name="compare", concurrency_limit=None)
         gr.api(compare_json, api_name="compare_json", concurrency_limit=None)
@@ -63,6 +66,7 @@ def serve(demo: Demo, **options: Any) -> Any:
         return demo.launch(
             theme=_theme(),
             css_paths=HERE / "page.css",
+            app_kwargs={"middleware": [Middleware(OwnPreview)]},
             ssr_mode=False,
             mcp_server=True,
             share=False,
@@ -120,7 +124,7 @@ async def _compare(service: Service, request: gr.Request, *values: Any) -> dict[
     try:
         comparison = requested(*values, limits=service.limits)
     except Refusal as error:
-        raise gr.Error("\n".join(in_public(error)), print_exception=False) from None
+        raise gr.Error("\n".join(told(error, service.limits)), print_exception=False) from None
     async for event in service.compare(comparison, visitor(request), f"api {id(request)}"):
         match event:
             case Done():

@@ -1,7 +1,10 @@
 """The work behind the page: what a comparison would cost, and the comparison itself. Runs beside the page."""
 
+import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from hf_infodist.baselines import baselines
@@ -9,7 +12,7 @@ from hf_infodist.distances.code import stored_directions
 from hf_infodist.distances.cost import Estimate, estimate_cost, total_cost
 from hf_infodist.distances.distance import distance_of_pair
 from hf_infodist.errors import InfodistError, UnfitError
-from hf_infodist.images.sample import load_images
+from hf_infodist.images.sample import Images, load_images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.load import count_parameters, load_classifier
 from hf_infodist.page.differences import differences
@@ -29,12 +32,10 @@ def check(comparison: Comparison, limits: Limits) -> Checked:
     """Return what a comparison would cost; fetches configurations, no weights.
 
     Raises:
-        Refusal: If a model cannot take part; it names the box.
+        Refusal: If a model cannot take part, or there are too few images; it names the box.
     """
-    parameters = (
-        _check_model("a", comparison.a, limits.parameters, limits.weight_bytes),
-        _check_model("b", comparison.b, limits.parameters, limits.weight_bytes),
-    )
+    parameters = _check_model("a", comparison.a, limits), _check_model("b", comparison.b, limits)
+    _check_images(comparison)
     fresh = [load_classifier(f"random:{name.removeprefix('random:')}") for name in (comparison.a, comparison.b)]
     device = make_accelerator().device
     protocol = resolve_protocol(comparison.protocol, comparison.seed)
@@ -55,7 +56,7 @@ def compare(comparison: Comparison, limits: Limits, tell: Tell) -> Done:
     tell(Stage(f"fetching {comparison.a} and {comparison.b}"))
     a, b = _load("a", comparison.a, limits), _load("b", comparison.b, limits)
     tell(Stage(f"running both models on {comparison.k} images of {comparison.images}"))
-    images = load_images(comparison.images, k=comparison.k, seed=comparison.seed)
+    images = _images(comparison)
     accelerator = make_accelerator()
     pair = prepare_pair(a, b, images, accelerator=accelerator)
     protocol = resolve_protocol(comparison.protocol, comparison.seed)
@@ -91,27 +92,51 @@ class _Clock:
         self.tell(Block(direction, images, nats, left))
 
 
+def _images(comparison: Comparison) -> Images:
+    with _refusing("images"):
+        try:
+            return load_images(comparison.images, k=comparison.k, seed=comparison.seed)
+        except UnfitError as error:
+            if "fewer than k" in error.what:
+                raise Refusal("k", error.what, error.why, error.fix.replace("-k ", "")) from error
+            raise
+
+
+def _check_images(comparison: Comparison) -> None:
+    """Refuse images that this machine does not have, or too few of them; nothing is fetched from the Hub for that."""
+    on_hub = re.fullmatch(r"\w[\w.-]*/[\w.-]+(@.+)?", comparison.images)
+    if not on_hub or os.path.exists(comparison.images):
+        _images(comparison)
+
+
 def _load(field: str, name: str, limits: Limits) -> Classifier:
-    _check_model(field, name, limits.parameters, limits.weight_bytes)
-    try:
-        return load_classifier(name, pickles=False)
-    except InfodistError as error:
-        raise Refusal(field, error.what, error.why, error.fix) from error
+    _check_model(field, name, limits)
+    with _refusing(field):
+        return load_classifier(name, pickles=not limits.public)
 
 
-def _check_model(field: str, name: str, most_parameters: int, most_bytes: int) -> int:
+def _check_model(field: str, name: str, limits: Limits) -> int:
     """Return the number of weights of a model that may take part."""
-    try:
-        parameters = count_parameters(name)
-        if parameters > most_parameters:
+    with _refusing(field):
+        parameters, most = count_parameters(name), limits.parameters
+        if limits.public and parameters > most:
             what = f"{name} is too large for this page: {parameters / 1e6:,.0f} million weights"
             fix = "choose a smaller one, or type infodist compare on a machine of your own"
-            raise UnfitError(what, f"it takes models of up to {most_parameters / 1e6:,.0f} million", fix)
-        if name not in DEMO:
-            _check_files(name, most_bytes)
+            raise UnfitError(what, f"it takes models of up to {most / 1e6:,.0f} million", fix)
+        if limits.public and name not in DEMO:
+            _check_files(name, limits.weight_bytes)
+    return parameters
+
+
+@contextmanager
+def _refusing(field: str) -> Iterator[None]:
+    """Say from which box an error comes."""
+    try:
+        yield
+    except Refusal:
+        raise
     except InfodistError as error:
         raise Refusal(field, error.what, error.why, error.fix) from error
-    return parameters
 
 
 def _check_files(name: str, most_bytes: int) -> None:

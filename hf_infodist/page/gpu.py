@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from hf_infodist.page.events import Event, Failed, Stopped
-from hf_infodist.page.request import Comparison, Limits, Refusal, in_public
+from hf_infodist.page.request import Comparison, Limits, Refusal, told
 
 _FLOPS = 5e12  # a second, of small batches; an H200 has a hundred times that for large ones
 _START_SECONDS, _LEAST_SECONDS, _MOST_SECONDS = 15.0, 20, 120
@@ -74,7 +74,7 @@ def _events(comparison: Comparison, limits: Limits) -> Iterator[Event]:
         except _Stop:
             pass
         except Exception as error:
-            events.put(Failed(*in_public(error), error.field if isinstance(error, Refusal) else ""))
+            events.put(Failed(*told(error, limits), error.field if isinstance(error, Refusal) else ""))
         events.put(None)
 
     thread = threading.Thread(target=run, daemon=True)

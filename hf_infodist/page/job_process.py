@@ -37,14 +37,14 @@ class JobProcess:
         self._line: asyncio.Future[str] | None = None
 
     def start(self) -> None:
-        """Start the process, unless it is there. It works in an empty folder: no name leads to a file from there."""
+        """Start the process, unless it is there. In public it works in an empty folder: no name leads to a file."""
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "hf_infodist.page.job_server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                cwd=self._folder.name,
+                cwd=self._folder.name if self.limits.public else None,
                 env=_environment(self.home),
                 start_new_session=True,  # Ctrl-C is for the page, whose end is theirs
             )

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from hf_infodist.environment import keep_freed_memory, set_environment
 from hf_infodist.page.events import Block, Event, Failed, Stage, Stopped, to_line
-from hf_infodist.page.request import Comparison, Limits, Refusal, in_public
+from hf_infodist.page.request import Comparison, Limits, Refusal, told
 
 
 class _Stop(Exception):
@@ -47,7 +47,7 @@ class JobServer:
             tell(Stopped("it was no longer wanted"))
         except Exception as error:
             sys.stderr.write(f"{what} of {comparison}: {type(error).__name__}: {error}\n")
-            tell(Failed(*in_public(error), error.field if isinstance(error, Refusal) else ""))
+            tell(Failed(*told(error, self.limits), error.field if isinstance(error, Refusal) else ""))
         self.unwanted.discard(number)
 
     def _done(self, what: str, comparison: Comparison, tell: Any) -> Event:

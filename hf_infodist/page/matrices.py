@@ -2,17 +2,21 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_infodist.analysis.geometry import dendrogram
 from hf_infodist.page.records import Record
 from hf_infodist.page.request import Comparison
-from hf_infodist.protocol import CodingProtocol
+from hf_infodist.protocol import PROTOCOLS, CodingProtocol, resolve_protocol
 from hf_infodist.results.codelength import to_bits
+from hf_infodist.results.distance import InformationDistance
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
 from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.results.store import read_record
@@ -48,8 +52,19 @@ class Group:
     @property
     def title(self) -> str:
         """Images and protocol, in words."""
+        return f"{self.measured_on}: {len(self.models)} models"
+
+    @property
+    def measured_on(self) -> str:
+        """What its numbers hold for: images, their order, and the protocol."""
         images, k, protocol, seed = self.settings
-        return f"{k} images of {images}, {protocol}, seed {seed}: {len(self.models)} models"
+        return f"{k} images of {images}, seed {seed}, protocol {protocol}"
+
+    def in_order(self) -> "Group":
+        """Put models that are near beside one another, as the leaves of their tree; as they are where pairs miss."""
+        if len(self.models) < 3 or np.isnan(self.bits_per_image).any():
+            return self
+        return self._chosen(dendrogram(self.bits_per_image).order)
 
     def has(self, pair: Comparison) -> bool:
         """Tell whether a comparison belongs here, and is known."""
@@ -70,6 +85,9 @@ class Group:
         keep = list(range(len(self.models)))
         while keep and (gaps := np.isnan(self.bits_per_image[np.ix_(keep, keep)]).sum(1)).any():
             keep.pop(int(np.argmax(gaps)))
+        return self._chosen(keep)
+
+    def _chosen(self, keep: Sequence[int]) -> "Group":
         models, here = tuple(self.matrix.models[i] for i in keep), np.ix_(keep, keep)
         matrix = replace(
             self.matrix, models=models, nats=self.matrix.nats[here], stderr_nats=self.matrix.stderr_nats[here]
@@ -87,6 +105,13 @@ class _Code:
     student: ModelRecord
     nats: float
     stderr_nats: float
+    path: Path | None = None
+
+    def answers(self, asked: Comparison) -> bool:
+        """Tell whether it is a direction of a comparison."""
+        settings = (self.images.id, self.images.k, self.protocol.name, self.images.seed)
+        wanted = (asked.images, asked.k, asked.protocol, asked.seed)
+        return settings == wanted and {self.teacher.id, self.student.id} == {asked.a, asked.b}
 
     @property
     def group(self) -> tuple[str, str, int, int, str]:
@@ -101,16 +126,17 @@ class _Code:
         )
 
 
-def known_groups(records: Iterable[Record], store: Path) -> list[Group]:
+def known_groups(records: Iterable[Record], store: Path | None = None) -> list[Group]:
     """Return what is known, the group with most models first.
 
     Args:
         records: Of the page.
-        store: Folder of codelengths.
+        store: Folder of codelengths, if there is one.
     """
     groups: dict[object, list[_Code]] = {}
-    for code in (*_of_records(records), *_of_store(store)):
-        groups.setdefault(code.group, []).append(code)
+    for code in (*_of_records(records), *(_of_store(store) if store else ())):
+        if code.teacher.id != code.student.id:  # given itself a model costs nothing to speak of
+            groups.setdefault(code.group, []).append(code)
     return sorted(map(_group, groups.values()), key=lambda group: -len(group.models))
 
 
@@ -129,15 +155,39 @@ def _of_records(records: Iterable[Record]) -> Iterator[_Code]:
 
 def _of_store(folder: Path) -> Iterator[_Code]:
     for path in sorted(folder.glob("*.json")):
-        try:
-            record = read_record(path)
-        except (OSError, ValueError):
-            continue  # the store itself says what is wrong with it: infodist results
-        if record.current:
-            code = record.codelength
-            yield _Code(
-                record.images, record.protocol, record.teacher, record.student, code.nats, float(code.stderr_nats)
-            )
+        with suppress(OSError, ValueError):  # the store itself says what is wrong with it: infodist results
+            if (code := _read(path, path.stat().st_mtime_ns)) is not None:
+                yield code
+
+
+@lru_cache(maxsize=20_000)
+def _read(path: Path, changed: int) -> _Code | None:
+    """Return a file of the store, unless it is of another version; it is read once as long as it stays the same."""
+    record = read_record(path)
+    if not record.current:
+        return None
+    code = record.codelength
+    who = record.images, record.protocol, record.teacher, record.student
+    return _Code(*who, code.nats, float(code.stderr_nats), path)
+
+
+def stored_record(store: Path, asked: Comparison) -> Record | None:
+    """Return what the store knows of a comparison: both codelengths, without other measures and pictures.
+
+    Args:
+        store: Folder of codelengths.
+        asked: Which comparison.
+    """
+    codes = [code for code in _of_store(store) if code.answers(asked)]
+    preset = resolve_protocol(asked.protocol, asked.seed) if asked.protocol in PROTOCOLS else None
+    for group in dict.fromkeys(code.group for code in sorted(codes, key=lambda code: code.protocol != preset)):
+        paths = {code.teacher.id: code.path for code in codes if code.group == group and code.path}
+        if {asked.a, asked.b} <= paths.keys():
+            a, b = (read_record(paths[name]) for name in (asked.a, asked.b))
+            who = a.teacher, b.teacher, a.images, a.protocol, a.device
+            result = InformationDistance(a.codelength, b.codelength, *who)
+            return Record(asked, result.to_dict(), result.explain(), [], ())
+    return None
 
 
 def _group(codes: list[_Code]) -> Group:
@@ -147,6 +197,6 @@ def _group(codes: list[_Code]) -> Group:
     for code in codes:
         here = names.index(code.teacher.id), names.index(code.student.id)
         nats[here], stderr_nats[here] = code.nats, code.stderr_nats
-    np.fill_diagonal(nats, 0.0)  # given itself a model costs nothing to speak of
+    np.fill_diagonal(nats, 0.0)
     first, models = codes[0], tuple(by_name[name] for name in names)
     return Group(PairwiseMatrix(models, nats, stderr_nats, INFODIST, first.images, first.protocol))

@@ -1,4 +1,5 @@
-// Names to choose from while typing (an ARIA combobox), errors tied to their boxes, clicks into pictures, copying.
+// Names to choose from while typing (an ARIA combobox), errors tied to their boxes, answers that are announced, scrolled to
+// and focused, pictures with a text and clicks into them, copying.
 const list = element.querySelector("ul");
 let box = null, chosen = -1, asked = 0, timer = null;
 
@@ -13,6 +14,11 @@ const close = () => {
   chosen = -1;
   box?.setAttribute("aria-expanded", "false");
   box?.removeAttribute("aria-activedescendant");
+};
+const leave = () => {  // whatever is still asked for comes too late
+  clearTimeout(timer);
+  asked += 1;
+  close();
 };
 const take = (name) => {
   const field = box;
@@ -60,6 +66,7 @@ const search = (field) => {
   }, 180);
 };
 const keys = (event) => {
+  if (event.key === "Tab") leave();
   if (list.hidden && event.key === "ArrowDown") { box = event.target; search(event.target); event.preventDefault(); }
   if (list.hidden) return;
   if (event.key === "ArrowDown" || event.key === "ArrowUp") {
@@ -69,10 +76,38 @@ const keys = (event) => {
     event.preventDefault();
     event.stopPropagation();
     take(list.querySelectorAll("[role=option]")[chosen].textContent);
-  } else if (event.key === "Escape") close();
+  } else if (event.key === "Escape") leave();
+};
+const LIVE = ["a-message", "b-message", "cost", "status", "result", "nearest-model-message", "nearest-status", "nearest-result"];
+const WAYS = [  // what begins a comparison, what says why it cannot begin, what shows how it goes, where its answer comes
+  ["#go, #examples button", ["a-message", "b-message", "cost"], "status", "result"],
+  ["#nearest-go", ["nearest-model-message"], "nearest-status", "nearest-result"],
+];
+let awaited = null;
+const go = (way) => {
+  awaited = { way, old: document.querySelector(`#${way[3]} section`), until: Date.now() + 1500 };
+  document.getElementById(way[2]).scrollIntoView({ block: "nearest" });
+  setTimeout(arrive, 1600);  // the same answer again changes nothing on the page
+};
+const arrive = () => {
+  if (!awaited) return;
+  const [, messages, status, result] = awaited.way, place = document.getElementById(result);
+  const wrong = messages.map((id) => document.querySelector(`#${id} .wrong`)).find(Boolean);
+  const answer = place.querySelector("section"), busy = document.querySelector(`#${status} .progress`);
+  const same = answer === awaited.old && Date.now() < awaited.until;
+  if (busy && awaited.scrolled !== "status") { awaited.scrolled = "status"; turn(document.getElementById(status)); }
+  if (!wrong && (!answer || same)) return;
+  awaited = null;
+  turn(wrong || place);
+};
+const turn = (target) => {
+  target.tabIndex = -1;
+  target.focus({ preventScroll: true });
+  const { top, bottom } = target.getBoundingClientRect();
+  if (top < 0 || Math.min(bottom, top + 200) > innerHeight) target.scrollIntoView({ block: "start" });
 };
 const dress = () => {
-  for (const id of ["a", "b"]) {
+  for (const id of ["a", "b", "nearest-model"]) {
     const field = input(id);
     if (!field) continue;
     const wrong = document.querySelector(`#${id}-message .wrong`);
@@ -84,9 +119,15 @@ const dress = () => {
     for (const [name, value] of Object.entries(named)) field.setAttribute(name, value);
     field.addEventListener("input", (event) => { if (event.isTrusted) search(field); });
     field.addEventListener("focus", () => { field.select(); });
-    field.addEventListener("blur", close);
+    field.addEventListener("blur", leave);
     field.addEventListener("keydown", keys, true);
   }
+  for (const id of LIVE) document.getElementById(id)?.setAttribute("aria-live", "polite");
+  for (const plot of document.querySelectorAll(".js-plotly-plot")) {
+    const text = plot.layout?.meta?.alt;
+    if (text) { plot.setAttribute("role", "img"); plot.setAttribute("aria-label", text); }
+  }
+  arrive();
   for (const plot of document.querySelectorAll(".clickable .js-plotly-plot")) {
     if (plot.dataset.dressed || !plot.on) continue;
     plot.dataset.dressed = "yes";
@@ -111,6 +152,17 @@ const copy = async (button) => {
     field.select();
   }
 };
-document.addEventListener("click", (event) => { const b = event.target.closest?.("button.copy"); if (b) copy(b); });
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("button");
+  if (button?.matches(".copy")) copy(button);
+  const way = button && WAYS.find(([begins]) => button.closest(begins));
+  if (way) go(way);
+}, true);
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || chosen >= 0) return;
+  if (event.target.closest?.("#a, #b")) go(WAYS[0]);
+  if (event.target.closest?.("#nearest-model")) go(WAYS[1]);
+}, true);
+addEventListener("resize", () => { const width = input("width"); if (width) say(width, String(innerWidth)); });
 new MutationObserver(dress).observe(document.body, { childList: true, subtree: true });
 dress();

@@ -3,12 +3,12 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hf_infodist.page.request import Comparison
+from hf_infodist.page.request import KNOWN_IMAGES, Comparison
 
 SHIPPED = Path(__file__).parent / "shipped"
 ANCHORS = "anchors.json"  # of the ruler
@@ -50,6 +50,7 @@ class Record:
         sentence: What it means, in one sentence.
         baselines: What other measures say, as ``infodist baselines --json`` prints them.
         differences: The images on which the models differ most.
+        origin: Where models and images are from, if their names lead nowhere.
     """
 
     comparison: Comparison
@@ -57,10 +58,23 @@ class Record:
     sentence: str
     baselines: list[dict[str, Any]]
     differences: tuple[Difference, ...]
+    origin: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types, schema ``infodist.page/1``."""
         return {"schema": _SCHEMA} | asdict(self)
+
+    def swapped(self) -> "Record":
+        """Return what is known of the same pair named the other way round; other measures depend on the order."""
+        parts = {"a": "b", "b": "a"}
+        names = {f"model_{x}": f"model_{y}" for x, y in parts.items()} | {
+            f"{x}_given_{y}": f"{y}_given_{x}" for x, y in parts.items()
+        }
+        result = {part: self.result[names.get(part, part)] for part in self.result}
+        differences = tuple(replace(one, a=one.b, b=one.a) for one in self.differences)
+        return replace(
+            self, comparison=self.comparison.swapped(), result=result, baselines=[], differences=differences
+        )
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Record":
@@ -69,8 +83,13 @@ class Record:
             Difference(d["position"], d["picture"], *(Opinion(**d[side]) for side in "ab"))
             for d in fields["differences"]
         )
-        comparison = Comparison(**fields["comparison"])
-        return cls(comparison, fields["result"], fields["sentence"], fields["baselines"], differences)
+        comparison, origin = Comparison(**fields["comparison"]), fields.get("origin", "")
+        return cls(comparison, fields["result"], fields["sentence"], fields["baselines"], differences, origin)
+
+    @classmethod
+    def from_path(cls, path: Path) -> "Record":
+        """Read a record."""
+        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 class Records:
@@ -107,6 +126,12 @@ def shipped() -> tuple[Record, ...]:
     return tuple(sorted(records, key=lambda record: (record.comparison.a, record.comparison.b)))
 
 
+def greeting() -> Record:
+    """Return the answer with which the page opens: about networks that people know."""
+    known = [record for record in shipped() if record.comparison.images == KNOWN_IMAGES]
+    return (known or list(shipped()))[0]
+
+
 def shipped_paths() -> list[Path]:
     """Return their files."""
     return [path for path in SHIPPED.glob("*.json") if path.name != ANCHORS]
@@ -114,7 +139,7 @@ def shipped_paths() -> list[Path]:
 
 def _read(path: Path) -> Record | None:
     try:
-        record = Record.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        record = Record.from_path(path)
         return record if record.comparison.key == path.stem else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # of another version, or damaged: it is computed again

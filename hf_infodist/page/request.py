@@ -1,4 +1,6 @@
-"""What a visitor may ask for: published models by name, listed images, bounded sizes. Everything else is refused."""
+"""What may be asked for. In public published models by name, listed images and bounded sizes; on one's own machine all
+that the command line takes. Everything else is refused.
+"""
 
 import difflib
 import hashlib
@@ -21,9 +23,13 @@ DATASETS = (
     "uoft-cs/cifar100",
     "zalando-datasets/fashion_mnist",
 )
+KNOWN = {f"EfficientNet-Lite{i}": f"timm/tf_efficientnet_lite{i}.in1k" for i in range(3)}
+"""Networks of which only answers came with the page, and where the Hub has them."""
+KNOWN_IMAGES = "nature photographs"  # of these answers; they did not come with the page
 OFFERED = ("standard", "thorough", "single")
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,95}"
 _ON_HUB = re.compile(rf"{_WORD}/{_WORD}(?:@(?:refs/pr/\d{{1,6}}|{_WORD}))?")
+_LONGEST = 1000  # characters of a name
 _SHOWN = 60  # characters of a refused value that are repeated
 
 
@@ -32,21 +38,26 @@ class Limits:
     """What one page gives to one visitor.
 
     Attributes:
+        public: Whether strangers come: then names lead to published models, listed images and nowhere else. Otherwise
+            the page takes what the command line takes: folders, files and every library, of any size.
         images: Most images of a comparison.
         parameters: Most weights of a model.
         weight_bytes: Largest download of a model's weights.
         seconds: Time budget of a run; at its end what there is so far is shown.
         waiting: Most comparisons that wait for their turn.
         per_visitor: Most comparisons of one visitor that wait or run.
+        others: Most models that one is compared with in one go.
         disk_bytes: What outputs and checkpoints may take on disk before the oldest go; no bound if None.
     """
 
+    public: bool = True
     images: int = 2000
     parameters: int = 400_000_000
     weight_bytes: int = 2_000_000_000
     seconds: float = 600.0
     waiting: int = 16
     per_visitor: int = 2
+    others: int = 20
     disk_bytes: int | None = None
 
 
@@ -64,7 +75,8 @@ class Comparison:
     @property
     def key(self) -> str:
         """Name of its record, 32 hexadecimal digits; another one where protocol or code make another number."""
-        decides = asdict(self) | {"protocol": PROTOCOLS[self.protocol].to_dict(), "coding": CODING_VERSION}
+        preset = PROTOCOLS.get(self.protocol)
+        decides = asdict(self) | {"protocol": preset and preset.to_dict(), "coding": CODING_VERSION}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
@@ -104,14 +116,36 @@ def requested(
     Raises:
         Refusal: If one of them is not taken; it names the box.
     """
+    model = _published if limits.public else _any_model
+    for field, value in (("a", a), ("b", b), ("images", images)):
+        _refuse_known(field, value)
     return Comparison(
-        _model("a", a),
-        _model("b", b),
-        _one_of("images", images, DATASETS, "a dataset of unknown size could fill the disk of this machine"),
-        _whole("k", k, 16, limits.images, "fewer than 16 say nothing, and more would keep others waiting"),
-        _one_of("protocol", protocol, OFFERED, "a distance is defined by its protocol, so the name has to be exact"),
+        model("a", a),
+        model("b", b),
+        _listed(images) if limits.public else _name("images", images, "digits, org/name or a folder"),
+        _whole(
+            "k",
+            k,
+            16 if limits.public else 2,
+            limits.images,
+            "so few images say nothing, and so many would keep others waiting",
+        ),
+        _one_of(
+            "protocol",
+            protocol,
+            OFFERED if limits.public else tuple(PROTOCOLS),
+            "a distance is defined by its protocol, so the name has to be exact",
+        ),
         _whole("seed", seed, 0, 2**31, "a seed is a number from zero"),
     )
+
+
+def takes(name: str, limits: Limits) -> bool:
+    """Tell whether a page takes the name of a model."""
+    try:
+        return bool((_published if limits.public else _any_model)("a", name))
+    except Refusal:
+        return False
 
 
 def request_in_link(query: Mapping[str, str], *, limits: Limits) -> Comparison | None:
@@ -120,19 +154,42 @@ def request_in_link(query: Mapping[str, str], *, limits: Limits) -> Comparison |
     Raises:
         Refusal: If it names something that is not taken.
     """
-    names = ("a", "b", "images", "k", "protocol", "seed")
-    given = {name: query[name] for name in names if query.get(name)}
+    given = _given(query)
     if not given.keys() & {"a", "b"}:
         return None
     return requested(given.pop("a", ""), given.pop("b", ""), **given, limits=limits)
 
 
+def named_in_link(query: Mapping[str, str]) -> Comparison | None:
+    """Return the comparison that a permalink names, whether or not it may be asked for."""
+    given = _given(query)
+    if not {"a", "b"} <= given.keys():
+        return None
+    rest = {"images": "digits", "k": 400, "protocol": "standard", "seed": 0}
+    return named(*({"a": "", "b": ""} | rest | given).values())
+
+
+def _given(query: Mapping[str, str]) -> dict[str, str]:
+    return {name: query[name] for name in ("a", "b", "images", "k", "protocol", "seed") if query.get(name)}
+
+
 def request_in_click(text: str) -> Comparison | None:
     """Return the pair that a click in a picture has named."""
     try:
-        a, b, (images, k, protocol, seed) = json.loads(text[:2000])
-        return Comparison(str(a), str(b), str(images), int(k), str(protocol), int(seed))
+        a, b, settings = json.loads(text[:5000])
+        return named(a, b, *settings)
     except (ValueError, TypeError):
+        return None
+
+
+def named(*values: Any) -> Comparison | None:
+    """Return the comparison that values name, whether or not it may be asked for: known answers are found by it."""
+    try:
+        a, b, images, k, protocol, seed = values
+        return Comparison(
+            plain_name(str(a)), plain_name(str(b)), str(images).strip(), int(k), str(protocol), int(seed)
+        )
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -162,7 +219,27 @@ def in_public(error: BaseException) -> tuple[str, str, str]:
     return what, why, fix
 
 
-def _model(field: str, value: Any) -> str:
+def told(error: BaseException, limits: Limits) -> tuple[str, str, str]:
+    """Return an error in three lines, as those who come to a page may know it."""
+    if limits.public:
+        return in_public(error)
+    if isinstance(error, InfodistError):
+        return error.what, error.why, error.fix
+    why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return "this comparison failed", why, "infodist compare shows the whole of it with --debug"
+
+
+def _refuse_known(field: str, value: Any) -> None:
+    """Refuse names of which only answers came with the page."""
+    name = value.strip() if isinstance(value, str) else ""
+    if (name == KNOWN_IMAGES and field == "images") or (name in KNOWN and field != "images"):
+        fix = (
+            f"type {KNOWN[name]} to have it from the Hub" if name in KNOWN else f"choose one of {', '.join(DATASETS)}"
+        )
+        raise Refusal(field, f"of {name} only answers came with this page", "it is too large to be a part of it", fix)
+
+
+def _published(field: str, value: Any) -> str:
     name = plain_name(str(value or ""))
     if name in DEMO or (len(name) < 300 and _ON_HUB.fullmatch(name)):
         return name
@@ -171,6 +248,25 @@ def _model(field: str, value: Any) -> str:
     meant = near(name, DEMO)
     fix = f"did you mean {' or '.join(meant)}?" if meant else "use org/name, org/name@revision, demo:cnn or demo:vit"
     raise Refusal(field, what, why, fix)
+
+
+def _any_model(field: str, value: Any) -> str:
+    return plain_name(_name(field, value, "org/name, timm:NAME, torchvision:NAME, ./folder or demo:cnn"))
+
+
+def _name(field: str, value: Any, forms: str) -> str:
+    """Return a name of any kind; whether it leads somewhere is seen when it is opened."""
+    name = value.strip() if isinstance(value, str) else ""
+    if name and len(name) <= _LONGEST and name.isprintable():
+        return name
+    what = (
+        f"{shown(value)} is no name" if name else f"there is no {'dataset' if field == 'images' else 'model'} here yet"
+    )
+    raise Refusal(field, what, "a name is one line of text", f"type {forms}")
+
+
+def _listed(images: Any) -> str:
+    return _one_of("images", images, DATASETS, "a dataset of unknown size could fill the disk of this machine")
 
 
 def _one_of(field: str, value: Any, choices: tuple[str, ...], why: str) -> str:
@@ -186,6 +282,9 @@ def _whole(field: str, value: Any, least: int, most: int, why: str) -> int:
             return number
     except (TypeError, ValueError, OverflowError):
         pass
+    what = {"k": "the number of images (k)", "seed": "the seed"}[field]
+    if value is None or value == "":
+        raise Refusal(field, f"{what} is empty", "without it the distance is not defined", f"type {least} to {most:,}")
     raise Refusal(field, f"{field} = {shown(value)} is not offered here", why, f"use {least} to {most:,}")
 
 

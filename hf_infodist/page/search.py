@@ -1,10 +1,11 @@
 """Names to choose from while somebody types: embedded and known models at once, the Hub's if it can be asked."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterable
 
-from hf_infodist.page.request import DEMO
+from hf_infodist.page.request import DEMO, Limits, takes
 
 _SECONDS = 2.5  # that the Hub has for an answer
 _PAUSE_SECONDS = 60.0  # before it is asked again after it has not answered
@@ -16,10 +17,11 @@ class Search:
 
     Args:
         known: Returns names of models that were compared here before.
+        limits: What the page takes; nothing else is suggested.
     """
 
-    def __init__(self, known: Callable[[], Iterable[str]]):
-        self._known = known
+    def __init__(self, known: Callable[[], Iterable[str]], limits: Limits):
+        self._known, self._limits = known, limits
         self._silent_until = 0.0
 
     async def find(self, text: str) -> tuple[list[str], bool]:
@@ -28,9 +30,13 @@ class Search:
         Args:
             text: What was typed.
         """
-        text = str(text)[:100].strip().lower()
-        here = [name for name in dict.fromkeys([*DEMO, *self._known()]) if text in name.lower()]
-        if len(text) < 2 or text.startswith(("demo:", "random:")):
+        typed = str(text)[:1000].strip()
+        if not self._limits.public and typed.startswith((".", "/", "~")):
+            return await asyncio.to_thread(_folders, typed), True
+        text = typed[:100].lower()
+        known = [name for name in dict.fromkeys([*DEMO, *self._known()]) if text in name.lower()]
+        here = [name for name in known if takes(name, self._limits)]
+        if len(text) < 2 or text.startswith(("demo:", "random:", "timm:", "torchvision:")):
             return here[:_MOST], True
         if time.monotonic() < self._silent_until:
             return here[:_MOST], False
@@ -40,7 +46,18 @@ class Search:
         except Exception:  # of the network, of the Hub, or of the time: names are a help, not a need
             self._silent_until = time.monotonic() + _PAUSE_SECONDS
             return here[:_MOST], False
-        return list(dict.fromkeys([*here, *on_hub]))[:_MOST], True
+        return list(dict.fromkeys([*here, *(name for name in on_hub if takes(name, self._limits))]))[:_MOST], True
+
+
+def _folders(typed: str) -> list[str]:
+    """Return the folders whose paths begin so."""
+    parent, start = os.path.split(typed)
+    try:
+        names = sorted(os.listdir(os.path.expanduser(parent) or "."))
+    except OSError:
+        return []
+    paths = [os.path.join(parent, name) for name in names if name.startswith(start) and not name.startswith(".")]
+    return [path for path in paths if os.path.isdir(os.path.expanduser(path))][:_MOST]
 
 
 def _ask(text: str) -> list[str]:

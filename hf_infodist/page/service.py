@@ -8,9 +8,9 @@ from hf_infodist.home import Home
 from hf_infodist.page import gpu
 from hf_infodist.page.events import Checked, Done, Event, Failed, Stopped, Waiting
 from hf_infodist.page.job_process import JobProcess
-from hf_infodist.page.matrices import Group, known_groups
+from hf_infodist.page.matrices import Group, known_groups, stored_record
 from hf_infodist.page.records import Record, Records
-from hf_infodist.page.request import Comparison, Limits, in_public
+from hf_infodist.page.request import Comparison, Limits, told
 from hf_infodist.page.waiting import WaitingList
 
 _CHECK_SECONDS = 120.0
@@ -40,6 +40,13 @@ class Service:
         for worker in (self._computing, self._checking):
             worker.close()
 
+    def find(self, comparison: Comparison) -> Record | None:
+        """Return what is known of a comparison, in either order of its models, without computing anything."""
+        if record := self.records.find(comparison) or stored_record(self.store, comparison):
+            return record
+        record = self.records.find(comparison.swapped())
+        return record and record.swapped()
+
     async def check(self, comparison: Comparison) -> Checked | Failed | Stopped:
         """Return what a comparison would cost, or why it cannot be done."""
         known = self._checked.get(comparison)
@@ -66,7 +73,7 @@ class Service:
         try:
             ticket = self.waiting.enter(visitor, session)
         except ResourceError as error:
-            yield Failed(*in_public(error))
+            yield Failed(*told(error, self.limits))
             return
         try:
             async for ahead in self.waiting.turn(ticket):

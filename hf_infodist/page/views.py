@@ -4,13 +4,12 @@ import html
 import json
 import math
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from hf_infodist.page.events import Checked, Failed
-from hf_infodist.page.matrices import Group
 from hf_infodist.page.records import Difference, Opinion, Record
-from hf_infodist.page.request import DATASETS, Comparison
+from hf_infodist.page.request import Comparison
 from hf_infodist.page.ruler import Ruler, ruler
 from hf_infodist.results.codelength import to_bits
 
@@ -31,7 +30,7 @@ def message(failed: Failed | None) -> str:
 
 def cost(checked: Checked) -> str:
     """Say what a comparison will cost."""
-    a, b = (f"{count / 1e6:.3g} M" for count in checked.parameters)
+    a, b = map(count, checked.parameters)
     words = f"{a} and {b} weights · {checked.flops / 1e9:,.3g} GFLOP · about {duration(checked.seconds)}"
     if checked.fits:
         return f'<p class="cost">{words} on {safe(checked.device)}</p>'
@@ -40,21 +39,36 @@ def cost(checked: Checked) -> str:
     return f'<p class="cost wrong">{words} on {safe(checked.device)}. {more}{instead}</p>'
 
 
-def result(record: Record) -> str:
-    """Return the whole result."""
+def result(record: Record, *, brief: bool = False) -> str:
+    """Return the whole result.
+
+    Args:
+        record: What is known.
+        brief: Whether to show one sentence and one picture, and to leave the rest to those who ask for it.
+    """
     fields = record.result
     per_image = to_bits(fields["distance"]["nats_per_image"])
     measured = ruler(record.comparison.images, record.comparison.k, record.comparison.protocol)
-    parts = (
-        _headline(fields),
-        f'<p class="sentence">{safe(measured.sentence(per_image))} {safe(record.sentence)}</p>',
-        _ruler(measured, per_image),
-        _directions(fields),
-        _differences(record.differences, fields),
-        _baselines(record.baselines),
-        _copies(record),
+    headline, picture = _headline(fields), _ruler(measured, per_image)
+    facts = f'<p class="sentence">{safe(record.sentence)}</p>'
+    sentence = f'<p class="sentence">{safe(measured.sentence(per_image))} {safe(record.sentence)}</p>'
+    rest = _directions(fields) + _differences(record.differences, fields) + _baselines(record.baselines)
+    rest += _copies(record) + _origin(record)
+    if brief:
+        more = f"<details><summary>All figures of this answer</summary>{headline}{rest}</details>"
+        content = f'<p class="quiet">For example:</p>{facts}{_saved(fields)}{more}'
+    else:
+        content = headline + sentence + picture + rest
+    return f'<section class="answer" aria-label="Result">{content}</section>'
+
+
+def same(name: str) -> str:
+    """Return the answer about a model and itself."""
+    return (
+        '<section class="answer" aria-label="Result"><p class="number"><span class="big">0 bits</span></p>'
+        f'<p class="sentence">{safe(name)} and {safe(name)} are the same weights: who has the one has the other, '
+        "on all images.</p></section>"
     )
-    return f'<section class="answer" aria-label="Result">{"".join(parts)}</section>'
 
 
 def partial(points: Iterable[tuple[str, int, float]], comparison: Comparison, why: str) -> str:
@@ -66,35 +80,20 @@ def partial(points: Iterable[tuple[str, int, float]], comparison: Comparison, wh
         why: Why it ended.
     """
     names = {"a_given_b": (comparison.a, comparison.b), "b_given_a": (comparison.b, comparison.a)}
-    rows = "".join(
-        f"<tr><th scope=row>{safe(names[way][0])} given {safe(names[way][1])}</th>"
-        f"<td>{images} of {comparison.k}</td><td>{nats:.1f}</td><td>{to_bits(nats):.1f}</td></tr>"
+    rows = [
+        (
+            f"{safe(names[way][0])} given {safe(names[way][1])}",
+            *(f"{images} of {comparison.k}", f"{nats:.1f}", f"{to_bits(nats):.1f}"),
+        )
         for way, images, nats in points
-    )
+    ]
     columns = ("direction", "images priced", "nats so far", "bits so far")
-    head = f"<tr>{''.join(f'<th scope=col>{column}</th>' for column in columns)}</tr>"
-    table = f'<div class="wide"><table>{head}{rows}</table></div>' if rows else ""
+    shown = table("what has been paid so far", columns, rows) if rows else ""
     again = "Compare again to go on from where it stood."
     return (
         '<section class="answer partial" aria-label="Partial result">'
         f'<p class="wrong"><strong>Partial result</strong>: {safe(why)}. '
-        f"The distance is at least what has been paid so far. {again}</p>{table}</section>"
-    )
-
-
-def stored(found: Group, pair: Comparison) -> str:
-    """Return what the store says of a pair, where no page has been made of it yet."""
-    i, j = found.models.index(pair.a), found.models.index(pair.b)
-    bits = to_bits(found.matrix.nats)
-    rows = "".join(
-        f"<li>{safe(found.models[t])} given {safe(found.models[s])}: {bits[t, s]:.1f} bits</li>"
-        for t, s in ((i, j), (j, i))
-    )
-    more = "Compare to see the rest." if pair.images in DATASETS else ""
-    return (
-        f'<section class="answer" aria-label="Stored result"><p><span class="big">'
-        f"{max(bits[i, j], bits[j, i]):.1f} bits</span> from the store: {safe(found.title)}.</p>"
-        f"<ul>{rows}</ul><p>{more}</p></section>"
+        f"The distance is at least what has been paid so far. {again}</p>{shown}</section>"
     )
 
 
@@ -105,6 +104,39 @@ def pairs(title: str, rows: Iterable[tuple[Comparison, float]]) -> str:
         for pair, bits in rows
     )
     return f"<details><summary>The same as a list: {safe(title)}</summary><ul>{items}</ul></details>" if items else ""
+
+
+def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], words: Collection[str] = ()) -> str:
+    """Return a table whose rows become blocks on a narrow page.
+
+    Args:
+        caption: What it shows.
+        columns: Their titles; the first is that of the titles of rows.
+        rows: HTML, one cell a column.
+        words: Titles of columns that hold sentences.
+    """
+    left = {column: ' class="left"' if column in words else "" for column in columns}
+    head = "".join(f'<th role="columnheader" scope="col"{left[column]}>{column}</th>' for column in columns)
+    body = ""
+    for title, *cells in rows:
+        named = zip(columns[1:], cells, strict=True)
+        body += (
+            f'<tr role="row"><th role="rowheader" scope="row">{title}</th>'
+            + "".join(f'<td role="cell" data-label="{column}"{left[column]}>{cell}</td>' for column, cell in named)
+            + "</tr>"
+        )
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{caption}">'
+        f'<table role="table" aria-label="{caption}"><tr role="row" class="head">{head}</tr>{body}</table></div>'
+    )
+
+
+def count(number: int) -> str:
+    """Return a large number as people say it."""
+    for size, name in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if number >= 0.9995 * size:  # what rounds to it
+            return f"{number / size:.3g} {name}"
+    return str(number)
 
 
 def duration(seconds: float) -> str:
@@ -123,6 +155,27 @@ def _headline(fields: dict[str, Any]) -> str:
         f'<span class="quiet">({d["nats"]:.1f} nats) on {k} images of {safe(fields["images"]["id"])}</span></p>'
         f'<p class="quiet">{bits / k:.4f} bits ({d["nats_per_image"]:.4f} nats) an image, '
         f"protocol {safe(fields['protocol']['name'])}; ± is one standard error over the images</p>"
+    )
+
+
+def _saved(fields: dict[str, Any]) -> str:
+    """Return two bars: what the larger direction costs without any model, and for somebody who has the other one."""
+    a, b = fields["model_a"]["id"], fields["model_b"]["id"]
+    ways = ((a, b, fields["a_given_b"]), (b, a, fields["b_given_a"]))
+    teacher, student, way = max(ways, key=lambda one: one[2]["nats"])
+    k = fields["images"]["k"]
+    alone, given = (to_bits(way[part]) / k for part in ("marginal_nats", "nats"))
+    end, title = max(alone, given) or 1.0, f"What it takes to describe {teacher}, in bits an image"
+    rows = (("from scratch", alone), (f"by somebody who has {student}", given))
+    bars = "".join(
+        f'<li><span class="who">{safe(words)}: <b>{bits:.2f}</b></span>'
+        f'<span class="track"><i class="bar" style="width:{100 * bits / end:.1f}%"></i></span></li>'
+        for words, bits in rows
+    )
+    text = f"{title}: {', '.join(f'{words} {bits:.2f}' for words, bits in rows)}"
+    return (
+        f'<figure role="img" aria-label="{safe(text)}"><figcaption>{safe(title)}</figcaption>'
+        f'<ul class="bars plain">{bars}</ul></figure>'
     )
 
 
@@ -145,15 +198,15 @@ def _directions(fields: dict[str, Any]) -> str:
     a, b = safe(fields["model_a"]["id"]), safe(fields["model_b"]["id"])
     directions = [(f"{a} given {b}", fields["a_given_b"]), (f"{b} given {a}", fields["b_given_a"])]
     larger = max(way["nats"] for _, way in directions)
-    rows = "".join(_direction(name, way, way["nats"] == larger) for name, way in directions)
-    columns = ("bits", "nats", "nats an image", "last images", "converged", "unlearnt")
-    head = "".join(f"<th scope=col>{column}</th>" for column in columns)
-    return f'<div class="wide"><table><tr><th scope=col>direction</th>{head}</tr>{rows}</table></div>'
+    rows = [_direction(name, way, way["nats"] == larger) for name, way in directions]
+    columns = ("direction", "bits", "nats", "nats an image", "last images", "converged", "unlearnt")
+    return table("both directions", columns, rows)
 
 
-def _direction(name: str, way: dict[str, Any], larger: bool) -> str:
+def _direction(name: str, way: dict[str, Any], larger: bool) -> tuple[str, ...]:
     mark = ' <span class="tag">the distance</span>' if larger else ""
-    cells = (
+    return (
+        f"{name}{mark}",
         f"{to_bits(way['nats']):.1f}",
         f"{way['nats']:.1f}",
         f"{way['nats_per_image']:.4f}",
@@ -161,31 +214,52 @@ def _direction(name: str, way: dict[str, Any], larger: bool) -> str:
         "yes" if way["converged"] else "not yet",
         f"{way['static_nats']:.1f}",
     )
-    return f"<tr><th scope=row>{name}{mark}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _baselines(rows: list[dict[str, Any]]) -> str:
-    body = "".join(
-        f"<tr><th scope=row>{safe(row['name'])}</th><td>{safe(row['space'])}</td>"
-        f"<td>{'n/a' if row['value'] is None else format(row['value'], '.4g')}</td>"
-        f"<td>{'↑' if row['larger_is_more_similar'] else '↓'}</td>"
-        f"<td class=left>{safe(row['reason'] or row['meaning'])}</td></tr>"
+    if not rows:
+        return ""
+    columns = ("measure", "of", "value", "alike is", "meaning")
+    body = [
+        (
+            safe(row["name"]),
+            safe(row["space"]),
+            "n/a" if row["value"] is None else format(row["value"], ".4g"),
+            "↑" if row["larger_is_more_similar"] else "↓",
+            safe(row["reason"] or row["meaning"]),
+        )
         for row in rows
-    )
-    head = "".join(f"<th scope=col>{c}</th>" for c in ("measure", "of", "value", ""))
+    ]
     note = "↑ larger is more similar, 1 is the same; ↓ smaller is more similar, 0 is the same"
-    table = f'<div class="wide"><table><tr>{head}<th scope=col class=left>meaning</th></tr>{body}</table></div>'
-    return f'<details><summary>What other measures say</summary>{table}<p class="quiet">{note}</p></details>'
+    shown = table("other measures", columns, body, words=("meaning",))
+    return f'<details><summary>What other measures say</summary>{shown}<p class="quiet">{note}</p></details>'
 
 
 def _differences(found: tuple[Difference, ...], fields: dict[str, Any]) -> str:
+    if not found:
+        return ""
     a, b = fields["model_a"]["id"], fields["model_b"]["id"]
     cards = "".join(
-        f'<li><img src="{safe(d.picture)}" alt="image {d.position} of the sample" loading="lazy">'
+        f'<li><img src="{safe(d.picture)}" alt="{_alternative(d)}" loading="lazy">'
         f"{_opinion('A', a, d.a)}{_opinion('B', b, d.b)}</li>"
         for d in found
     )
     return f'<h3>Images on which they differ most</h3><ul class="pictures">{cards}</ul>'
+
+
+def _alternative(difference: Difference) -> str:
+    says = [f"{letter} says {opinion.labels[0]}" for letter, opinion in (("A", difference.a), ("B", difference.b))]
+    return safe(f"image {difference.position} of the sample: {', '.join(says)}")
+
+
+def _origin(record: Record) -> str:
+    """Say where the numbers are from, if it is not a comparison that was made here in full."""
+    if record.origin:
+        return f'<p class="quiet">Measured on {safe(record.origin)}; the images did not come with this page.</p>'
+    if not record.baselines:
+        more = "Compare adds what other measures say, and the images on which the two differ most."
+        return f'<p class="quiet">From the results of this machine. {more}</p>'
+    return ""
 
 
 def _opinion(letter: str, name: str, opinion: Opinion) -> str:
@@ -206,6 +280,8 @@ def _copies(record: Record) -> str:
         "JSON": json.dumps(record.result),
         "link": f"?{c.query}",
     }
+    if record.origin:  # its names lead nowhere
+        texts = {kind: texts[kind] for kind in ("JSON", "link")}
     buttons = "".join(
         f'<button type="button" class="copy" data-kind="{kind}" data-text="{safe(text)}">{kind}</button>'
         for kind, text in texts.items()
