@@ -8,20 +8,39 @@ import numpy as np
 import pytest
 
 from hf_infodist.page import figures, views
+from hf_infodist.page.chart import chart
+from hf_infodist.page.compare_tab import drawn
 from hf_infodist.page.events import Block, Checked, Done, Failed, Stage, Stopped, Waiting, from_line, to_line
 from hf_infodist.page.eviction import evict_oldest
-from hf_infodist.page.matrices import known_groups
-from hf_infodist.page.records import ANCHORS, SHIPPED, Opinion, Record, Records, shipped
-from hf_infodist.page.request import DEMO, Comparison
+from hf_infodist.page.matrices import Group, known_groups, stored_record
+from hf_infodist.page.records import ANCHORS, SHIPPED, Opinion, Record, Records, greeting, shipped
+from hf_infodist.page.request import DEMO, KNOWN, Comparison, Limits, Refusal, requested
 from hf_infodist.page.ruler import ruler
 from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.results.matrix import PairwiseMatrix
+from hf_infodist.results.records import ImagesRecord, ModelRecord
 
 REPAIR = "python -m hf_infodist.page.precompute, and infodist study anchors"
 
 
-def test_every_pair_of_embedded_models_came_with_the_page():
+@pytest.fixture
+def embedded():
+    """Records of embedded models."""
+    return [record for record in shipped() if not record.origin]
+
+
+def test_every_pair_of_embedded_and_of_known_models_came_with_the_page():
     pairs = {frozenset((record.comparison.a, record.comparison.b)) for record in shipped()}
-    assert pairs == {frozenset((a, b)) for a in DEMO for b in DEMO if a < b}
+    assert pairs == {frozenset((a, b)) for names in (DEMO, KNOWN) for a in names for b in names if a < b}
+
+
+def test_the_page_opens_with_networks_that_people_know_and_says_where_their_numbers_are_from():
+    record = greeting()
+    assert {record.comparison.a, record.comparison.b} < set(KNOWN) and "ImageNet" in record.origin
+    page = views.result(record, brief=True)
+    assert "from scratch" in page and record.origin[:40] in page and "infodist compare" not in page
+    with pytest.raises(Refusal, match="timm/tf_efficientnet_lite"):
+        requested(record.comparison.a, "demo:cnn", limits=Limits(public=False))
 
 
 def test_what_came_with_the_page_was_measured_by_the_protocols_of_today():
@@ -72,9 +91,9 @@ def test_events_travel_as_one_line(event):
     assert back == event or list(back.parameters) == list(event.parameters)
 
 
-def test_a_hostile_label_in_a_record_stays_text():
+def test_a_hostile_label_in_a_record_stays_text(embedded):
     evil = "<script>alert(1)</script>${alert(2)}{{alert(3)}}`"
-    record = shipped()[0]
+    record = embedded[0]
     opinion = Opinion((evil, "x"), (0.9, 0.1))
     result = json.loads(json.dumps(record.result))
     result["model_a"]["id"] = result["images"]["id"] = evil
@@ -121,11 +140,11 @@ def test_the_ruler_is_in_order_and_says_where_a_distance_lies():
     assert ruler("digits", 400, "standard").same_settings and not ruler("digits", 100, "standard").same_settings
 
 
-def test_known_distances_are_grouped_by_what_may_be_compared(tmp_path):
-    first = shipped()[0]
+def test_known_distances_are_grouped_by_what_may_be_compared(embedded, tmp_path):
+    first = embedded[0]
     other = json.loads(json.dumps(first.result))
     other["images"]["seed"] = 1
-    matrices = known_groups([*shipped(), replace(first, result=other)], tmp_path)
+    matrices = known_groups([*embedded, replace(first, result=other)], tmp_path)
     assert [len(found.models) for found in matrices] == [4, 2]
     found = matrices[0]
     assert found.models == tuple(sorted(DEMO)) and np.isfinite(found.matrix.nats).all()
@@ -136,14 +155,14 @@ def test_known_distances_are_grouped_by_what_may_be_compared(tmp_path):
     assert len(found.pairs()) == 6 and found.pairs()[0][1] <= found.pairs()[-1][1]
 
 
-def test_what_another_version_has_written_is_left_out(tmp_path):
-    first = shipped()[0]
+def test_what_another_version_has_written_is_left_out(embedded, tmp_path):
+    first = embedded[0]
     older, newer = (json.loads(json.dumps(first.result)) for _ in range(2))
     del older["images"]["column"]
     newer["protocol"]["unheard_of"] = 1
     strange = [replace(first, result=result) for result in (older, newer)]
     assert known_groups(strange, tmp_path) == []
-    assert [len(found.models) for found in known_groups([*strange, *shipped()], tmp_path)] == [4]
+    assert [len(found.models) for found in known_groups([*strange, *embedded], tmp_path)] == [4]
     records = Records(tmp_path)
     records.save(replace(first, comparison=replace(first.comparison, seed=1)))
     assert len(list(records)) == len(shipped()) + 1
@@ -152,39 +171,51 @@ def test_what_another_version_has_written_is_left_out(tmp_path):
     assert len(list(records)) == len(shipped())
 
 
-def test_models_with_gaps_are_left_out_of_the_map(tmp_path):
-    records = [record for record in shipped() if "random:demo:vit" not in (record.comparison.a, record.comparison.b)]
-    one_more = next(record for record in shipped() if record not in records)
+def test_models_with_gaps_are_left_out_of_the_map(embedded, tmp_path):
+    records = [record for record in embedded if "random:demo:vit" not in (record.comparison.a, record.comparison.b)]
+    one_more = next(record for record in embedded if record not in records)
     found = known_groups([*records, one_more], tmp_path)[0]
     assert len(found.models) == 4 and np.isnan(found.bits_per_image).any()
     assert found.without_gaps().models == tuple(sorted(set(DEMO) - {"random:demo:vit"}))
 
 
-def test_the_store_of_codelengths_is_read_as_it_is_written(tmp_path):
+@pytest.fixture
+def stored(tmp_path):
+    """A store with one pair, and a model given itself at a cost, as older versions kept it."""
     from hf_infodist.results.codelength import Codelength
-    from hf_infodist.results.records import ImagesRecord, ModelRecord
     from hf_infodist.results.store import CodelengthRecord, Store
 
     a, b = (ModelRecord(name, "torch", None, 3, "0", {}) for name in ("./a", "org/b"))
     images = ImagesRecord("digits", None, None, "image", 4, 0, "f")
     store = Store(tmp_path)
-    for number, (teacher, student) in enumerate(((a, b), (b, a))):
+    for number, (teacher, student) in enumerate(((a, b), (b, a), (a, a))):
         code = Codelength(np.full(4, 1.0 + number), 9.0, 9.0, (), (2, 4), 0.05, 1.0)
         store.put(CodelengthRecord(str(number) * 32, teacher, student, images, PROTOCOLS["standard"], code, "cpu"))
     (tmp_path / "broken.json").write_text("{")
-    (found,) = known_groups([], tmp_path)
+    return tmp_path
+
+
+def test_the_store_of_codelengths_is_read_as_it_is_written(stored):
+    (found,) = known_groups([], stored)
     assert found.models == ("./a", "org/b") and found.matrix.nats.tolist() == [[0.0, 4.0], [8.0, 0.0]]
     assert found.settings == ("digits", 4, "standard", 0)
-    assert "from the store" in views.stored(found, Comparison("./a", "org/b", "digits", 4, "standard"))
+    for a, b in (found.models, found.models[::-1]):
+        asked = Comparison(a, b, "digits", 4, "standard")
+        record = stored_record(stored, asked)
+        nats = {"./a": 4.0, "org/b": 8.0}
+        assert [record.result[way]["nats"] for way in ("a_given_b", "b_given_a")] == [nats[a], nats[b]]
+        assert "11.5 bits" in views.result(record) and "results of this machine" in views.result(record)
+    assert stored_record(stored, replace(asked, seed=1)) is None
+    assert stored_record(stored, replace(asked, a="/etc/passwd")) is None
 
 
-def test_what_a_model_costs_given_itself_is_no_gap_and_breaks_no_picture(tmp_path):
-    first = shipped()[0]
+def test_what_a_model_costs_given_itself_is_no_gap_and_breaks_no_picture(embedded, tmp_path):
+    first = embedded[0]
     itself = json.loads(json.dumps(first.result))
     itself["model_b"] = itself["model_a"]
-    found = known_groups([*shipped(), replace(first, result=itself)], tmp_path)[0]
+    found = known_groups([*embedded, replace(first, result=itself)], tmp_path)[0]
     assert (found.matrix.nats.diagonal() == 0).all()
-    assert figures.matrix(found) and figures.chart(found)
+    assert figures.matrix(found) and figures.tree(found) and chart(found)
 
 
 def test_the_oldest_outputs_go_first_and_codelengths_stay(tmp_path):
@@ -212,10 +243,77 @@ def test_the_page_is_read_without_torch():
 def test_records_are_complete():
     for record in shipped():
         assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
-        assert len(record.differences) == 8 and len(record.baselines) >= 16
+        assert len(record.baselines) >= 16 and len(record.differences) == (0 if record.origin else 8)
         assert record.result["schema"] == "infodist.result/1"
 
 
-def test_names_on_the_map_lie_away_from_the_nearest_model():
-    places = figures._places(np.array([[0, 0], [0.1, -0.1], [5, 5], [5, 5]]))
-    assert places == ["top center", "bottom center"] * 2
+def test_a_record_the_other_way_round_says_the_same(embedded):
+    record = embedded[0]
+    there = record.swapped()
+    assert there.comparison == record.comparison.swapped() and there.swapped().result == record.result
+    assert there.result["a_given_b"] == record.result["b_given_a"]
+    assert (there.differences[0].a, there.differences[0].b) == (record.differences[0].b, record.differences[0].a)
+
+
+def test_rows_of_a_matrix_stand_in_the_order_of_the_leaves(embedded, tmp_path):
+    (found,) = known_groups(embedded, tmp_path)
+    names = [pair[0] for pair in (row[0] for row in figures.matrix(found).data[0].customdata)]
+    leaves = list(figures.tree(found).layout.yaxis.ticktext)
+    assert sorted(names) == sorted(DEMO) and names == leaves
+    assert abs(names.index("demo:cnn") - names.index("demo:vit")) == 1
+
+
+def test_every_picture_names_images_protocol_and_versions_and_has_a_text(embedded, tmp_path):
+    (found,) = known_groups(embedded, tmp_path)
+    pictures = [figures.matrix(found), figures.tree(found), chart(found), figures.curves({}, embedded[0].comparison)]
+    for picture in pictures:
+        texts = " ".join(note.text for note in picture.layout.annotations)
+        for part in ("400 images of digits", "seed 0, protocol standard", "hf-infodist", "coding"):
+            assert part in texts
+        assert len(picture.layout.meta["alt"]) > 40
+
+
+@pytest.mark.parametrize("width", [334, 700, 1000])
+def test_names_on_the_map_cover_neither_one_another_nor_points(width):
+    from hf_infodist.page.chart import _HEIGHT, _SIDES
+
+    n = 12
+    rng = np.random.default_rng(0)
+    places = rng.random((n, 2))
+    models = [ModelRecord(f"org/model-number-{i}", "timm", None, 10, str(i), {}) for i in range(n)]
+    nats = np.linalg.norm(places[:, None] - places, axis=2) * 400
+    images = ImagesRecord("digits", None, None, None, 400, 0, "f")
+    group = Group(PairwiseMatrix(tuple(models), nats, 0 * nats, "infodist", images, PROTOCOLS["standard"]))
+    figure = chart(group, (), width)
+    assert not figure.layout.xaxis.visible and not figure.layout.yaxis.visible
+    x0, x1 = figure.layout.xaxis.range
+    y0, _ = figure.layout.yaxis.range
+    scale = (width - 2 * _SIDES) / (x1 - x0)  # pixels of a bit
+    dots = np.stack([figure.data[0].x - x0, figure.data[0].y - y0], 1) * scale
+    boxes = []
+    for note in figure.layout.annotations:
+        if note.text and note.text.startswith("model-"):
+            low = np.array([(note.x - x0) * scale + note.xshift, (note.y - y0) * scale + note.yshift])
+            boxes.append((low, low + np.array([7 * len(note.text) - 8, 14])))  # as wide as a browser writes it
+    assert len(boxes) == n
+    for i, (low, high) in enumerate(boxes):
+        assert (low >= -1).all() and (high <= [width - 2 * _SIDES + 1, _HEIGHT]).all()
+        assert not any(((low < dot) & (dot < high)).all() for dot in dots)
+        assert not any(((low < boxes[j][1]) & (boxes[j][0] < high)).all() for j in range(i))
+    assert [note.text for note in figure.layout.annotations if "bits an image" in note.text]  # the scale
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(900, "900"), (78_300, "78.3 thousand"), (999_999, "1 million"), (4_652_008, "4.65 million"), (2e9, "2 billion")],
+)
+def test_large_numbers_are_said_as_people_say_them(number, words):
+    assert views.count(number) == words
+
+
+def test_a_picture_that_cannot_be_drawn_is_hidden_and_logged(caplog):
+    def broken():
+        raise ValueError("it cannot be drawn")
+
+    assert drawn(broken).visible is False
+    assert "it cannot be drawn" in caplog.text

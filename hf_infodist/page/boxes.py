@@ -26,13 +26,11 @@ class Boxes:
 
     def __init__(self, limits: Limits, prefix: str = ""):
         choices = list(DATASETS)
-        wanted = "A data set of the list" if limits.public else "digits, org/name, or a folder or file of this machine"
         with gr.Row():
             self.images = gr.Dropdown(
                 choices,
                 value="digits",
-                label="Images",
-                info=None if limits.public else wanted,
+                label="Images" if limits.public else "Images: name, folder or file",
                 allow_custom_value=True,  # what is not taken is refused in its place, in words
                 elem_id=f"{prefix}images",
                 min_width=160,
@@ -58,5 +56,5 @@ class Boxes:
 
 def buttons(go: str, prefix: str = "") -> tuple[gr.Button, gr.Button]:
     """Return a button that begins, and one that ends what was begun."""
-    begin = gr.Button(go, variant="primary", elem_id=f"{prefix}go", min_width=140)
+    begin = gr.Button(go, variant="primary", elem_id=f"{prefix}go", min_width=120)
     return begin, gr.Button("Stop", variant="stop", visible=False, elem_id=f"{prefix}halt", min_width=140)

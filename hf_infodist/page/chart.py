@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from hf_infodist.analysis.geometry import isomap
-from hf_infodist.page.figures import BLUE, GREY, ORANGE, SMALL, empty, short
+from hf_infodist.page.figures import BLUE, GREY, ORANGE, SMALL, empty, measured_on, short
 from hf_infodist.page.matrices import Group
 
-_HEIGHT, _SIDES, _TOP, _BOTTOM = 420, 24, 20, 100  # pixels
+_HEIGHT, _SIDES, _TOP, _BOTTOM = 420, 20, 40, 108  # pixels
 _POINT = SMALL / 8  # pixels of a point of matplotlib's, whose names are 8 points high
 _USED = 0.62  # of the width and height, by the points; the rest is for names
 _HOVER = "%{customdata[0]}<br>nearest: %{customdata[1]}, %{customdata[2]:.3g} bits an image<extra></extra>"
@@ -36,8 +36,13 @@ def chart(found: Group, marked: Sequence[str] = (), width: float = _WIDE) -> go.
     middle = (points.min(0) + points.max(0)) / 2
     low, high = middle - inner / scale / 2, middle + inner / scale / 2
     text = f"Map of {len(found.models)} models, near where their distance is small; all distances are listed below"
-    figure = empty(_HEIGHT, f"{found.measured_on}, Isomap of {placed.neighbours} neighbours", text)
-    figure.update_layout(margin={"l": _SIDES, "r": _SIDES, "t": _TOP, "b": _BOTTOM})
+    figure = empty(
+        _HEIGHT,
+        (*measured_on(*found.settings), f"Isomap of {placed.neighbours} neighbours"),
+        text,
+        sides=_SIDES,
+        top=_TOP,
+    )
     figure.update_xaxes(visible=False, range=[low[0], high[0]])
     figure.update_yaxes(visible=False, range=[low[1], high[1]], scaleanchor="x", scaleratio=1)
     _add_points(figure, found, points, marked)

@@ -16,7 +16,12 @@ from hf_infodist.page.request import Comparison, Refusal, named, requested, told
 from hf_infodist.page.service import Service
 
 DIRECTIONS = {"a_given_b": "A given B", "b_given_a": "B given A"}
-_PADDING = 44  # pixels of the page beside a picture
+_WIDEST, _PADDING, _BESIDE = (
+    1240,
+    64,
+    900,
+)  # pixels: of the page, beside a picture, from which on answers are beside boxes
+_ANSWER = 0.6  # of the width of the page
 Points = dict[str, list[tuple[int, float]]]
 Shown = dict[Any, Any]
 logger = logging.getLogger(__name__)
@@ -32,26 +37,31 @@ class CompareTab:
     """
 
     def __init__(self, service: Service, link: gr.Textbox, width: gr.Textbox):
-        self.service, self.link, self.width, first = service, link, width, greeting().comparison
-        with gr.Row(equal_height=False):
-            self.a, self.a_message = _model_box("A", first.a)
-            self.b, self.b_message = _model_box("B", first.b)
-        self.boxes = Boxes(service.limits)
+        self.service, self.link, self.width = service, link, width
+        with gr.Row(elem_id="columns", equal_height=False):
+            with gr.Column(elem_id="form"):
+                self._form(greeting().comparison)
+            with gr.Column(elem_id="answer"):
+                self.status = gr.HTML(elem_id="status")
+                self.result = gr.HTML(elem_id="result")
+                self.curves = gr.Plot(label="What each direction has cost so far", visible=False, elem_id="curves")
+                self.place = gr.Plot(
+                    label="Its place among known models", visible=False, elem_id="place", elem_classes="clickable"
+                )
+            with gr.Column(elem_id="examples-column"):
+                gr.Markdown("Examples, answered at once:", elem_id="examples-label")
+                with gr.Row(elem_id="examples"):
+                    pairs = [record.comparison for record in shipped() if _is_example(record.comparison)]
+                    self.examples = [(gr.Button(_title(pair), size="sm", min_width=150), pair) for pair in pairs]
+
+    def _form(self, first: Comparison) -> None:
+        self.a, self.a_message = _model_box("A", first.a)
+        self.b, self.b_message = _model_box("B", first.b)
+        self.boxes = Boxes(self.service.limits)
         self.cost = gr.HTML(elem_id="cost")
         with gr.Row():
             self.go, self.halt = buttons("Compare")
-            self.swap = gr.Button("Swap A and B", elem_id="swap", min_width=140)
-        gr.Markdown("Examples, answered at once:", elem_id="examples-label")
-        with gr.Row(elem_id="examples"):
-            pairs = [record.comparison for record in shipped() if _is_example(record.comparison)]
-            self.examples = [(gr.Button(_title(pair), size="sm", min_width=150), pair) for pair in pairs]
-        with gr.Column(elem_id="answer"):
-            self.status = gr.HTML(elem_id="status")
-            self.result = gr.HTML(elem_id="result")
-            self.curves = gr.Plot(label="What each direction has cost so far", visible=False, elem_id="curves")
-            self.place = gr.Plot(
-                label="Its place among known models", visible=False, elem_id="place", elem_classes="clickable"
-            )
+            self.swap = gr.Button("Swap A and B", elem_id="swap", min_width=120)
 
     @property
     def asked_for(self) -> list[Any]:
@@ -219,7 +229,7 @@ class CompareTab:
             return shown
         points = {way: [(n, nats) for n, nats in record.result[way]["curve"]] for way in DIRECTIONS}
         found = next((found for found in self.service.groups() if found.has(c)), None)
-        place = drawn(chart, found, (c.a, c.b), pixels(width)) if found else gr.Plot(None, visible=False)
+        place = drawn(chart, found, (c.a, c.b), pixels(width, answer=True)) if found else gr.Plot(None, visible=False)
         return shown | {self.curves: drawn(figures.curves, points, c), self.place: place}
 
 
@@ -233,9 +243,15 @@ def drawn(draw: Callable[..., Any], *arguments: Any) -> gr.Plot:
     return gr.Plot(figure, visible=figure is not None)
 
 
-def pixels(width: str) -> float:
-    """Return the width of a picture on a page of some width, as the browser says it."""
-    return float(width[:5]) - _PADDING if width[:5].isdecimal() else 1000.0
+def pixels(width: str, *, answer: bool = False) -> float:
+    """Return the width of a picture on a page of some width, as the browser says it.
+
+    Args:
+        width: In pixels.
+        answer: Whether the picture is a part of an answer, which has a column of its own where there is room.
+    """
+    page = float(width[:5]) if width[:5].isdecimal() else _WIDEST
+    return min(page, _WIDEST) * (_ANSWER if answer and page >= _BESIDE else 1.0) - _PADDING
 
 
 def visitor(request: gr.Request) -> str:
@@ -246,7 +262,7 @@ def visitor(request: gr.Request) -> str:
 
 def _model_box(letter: str, value: str) -> tuple[gr.Textbox, gr.HTML]:
     name = letter.lower()
-    with gr.Column(min_width=260):
+    with gr.Column(elem_classes="model", min_width=200):
         box = gr.Textbox(value, label=f"Model {letter}", elem_id=name, placeholder="org/name", max_length=1000)
         return box, gr.HTML(elem_id=f"{name}-message")
 

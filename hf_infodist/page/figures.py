@@ -25,9 +25,8 @@ def curves(points: Mapping[str, Sequence[tuple[int, float]]], asked: Comparison)
         points: (images, cumulative nats) by direction.
         asked: The comparison.
     """
-    figure = empty(
-        360, measured_on(asked), f"Curves: what {asked.a} and {asked.b} have cost given each other, image by image"
-    )
+    text = f"Curves: what {asked.a} and {asked.b} have cost given each other, image by image"
+    figure = empty(380, measured_on(asked.images, asked.k, asked.protocol, asked.seed), text, top=88)
     a, b = short(asked.a), short(asked.b)
     for direction, name, colour, dash in (
         ("a_given_b", f"{a} given {b}", BLUE, "solid"),
@@ -48,9 +47,8 @@ def matrix(found: Group) -> go.Figure:
     found = found.in_order()
     bits, names = found.bits_per_image, [short(name) for name in found.models]
     n = len(names)
-    figure = empty(
-        max(340, 120 + 44 * n), found.measured_on, f"Matrix of {n} models: bits an image of each pair; listed below"
-    )
+    text = f"Matrix of {n} models: bits an image of each pair; listed below"
+    figure = empty(max(340, 210 + 44 * n), measured_on(*found.settings), text)
     figure.add_heatmap(
         z=bits,
         x=list(range(n)),
@@ -83,16 +81,15 @@ def tree(found: Group) -> go.Figure | None:
         return None
     drawn = drawn_by_scipy(dendrogram(found.bits_per_image).linkage, no_plot=True)
     names = [short(found.models[i]) for i in drawn["leaves"]]
-    figure = empty(
-        130 + 28 * len(names), found.measured_on, f"Tree of {len(names)} models, in the order {', '.join(names)}"
-    )
+    text = f"Tree of {len(names)} models, in the order {', '.join(names)}"
+    figure = empty(190 + 28 * len(names), measured_on(*found.settings), text, sides=20)
     for places, heights in zip(drawn["icoord"], drawn["dcoord"], strict=True):
         line = {"color": BLUE, "width": 1.5}
         hover = "joined at %{x:.3g} bits an image<extra></extra>"
         figure.add_scatter(x=heights, y=places, mode="lines", line=line, showlegend=False, hovertemplate=hover)
     highest = max(map(max, drawn["dcoord"]))
     leaves = [10 * place + 5 for place in range(len(names))]
-    figure.update_xaxes(title="mean distance at which groups join, bits an image", range=[1.03 * highest, 0])
+    figure.update_xaxes(title="groups join at, bits an image", range=[1.03 * highest, 0])
     figure.update_yaxes(tickvals=leaves, ticktext=names, side="right", automargin=True, showgrid=False, zeroline=False)
     figure.update_yaxes(range=[10 * len(names), 0])
     return figure
@@ -101,9 +98,9 @@ def tree(found: Group) -> go.Figure | None:
 # What all pictures share
 
 
-def measured_on(asked: Comparison) -> str:
-    """Return what the numbers of a picture hold for."""
-    return f"{asked.k} images of {short(asked.images)}, seed {asked.seed}, protocol {asked.protocol}"
+def measured_on(images: str, k: int, protocol: str, seed: int) -> tuple[str, str]:
+    """Return what the numbers of a picture hold for, in two short lines."""
+    return f"{k} images of {short(images)}", f"seed {seed}, protocol {protocol}"
 
 
 def short(name: str) -> str:
@@ -112,24 +109,24 @@ def short(name: str) -> str:
     return name if len(name) <= _LONG else f"{name[: _LONG - 1]}…"
 
 
-def empty(height: int, footer: str, text: str) -> go.Figure:
+def empty(height: int, footer: Sequence[str], text: str, *, sides: int = 60, top: int = 44) -> go.Figure:
     """Return an empty figure without a background: the page's shows, light or dark.
 
     Args:
         height: Pixels.
-        footer: Images, their number and the protocol: under the picture, with the versions of the code.
+        footer: Lines on images, their number and the protocol: under the picture, with the versions of the code.
         text: What the picture shows, for those who cannot see it.
+        sides: Pixels left and right of what is drawn.
+        top: Pixels above it.
     """
-    figure = go.Figure()
+    figure, bottom = go.Figure(), 64 + SMALL * (len(footer) + 1)
     clear = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
-    figure.update_layout(**clear, height=height, margin={"l": 60, "r": 20, "t": 44, "b": 92}, autosize=True)
-    figure.update_layout(meta={"alt": f"{text}. {footer}"})
+    figure.update_layout(**clear, height=height, autosize=True, meta={"alt": f"{text}. {', '.join(footer)}"})
+    figure.update_layout(margin={"l": sides, "r": 20, "t": top, "b": bottom})
     figure.update_xaxes(gridcolor=GREY, zerolinecolor=GREY, fixedrange=True)
     figure.update_yaxes(gridcolor=GREY, zerolinecolor=GREY, fixedrange=True)
-    versions = f"hf-infodist {installed('hf-infodist')}, coding {CODING_VERSION}"
-    place: dict[str, Any] = {"xref": "container", "yref": "container", "x": 0.01, "y": 0.0}
-    figure.update_layout(
-        title={"text": f"{footer}<br>{versions}", "font": {"size": SMALL}, **place, "yanchor": "bottom"}
-    )
-    figure.update_layout(title_pad={"b": 6})
+    lines = [*footer, f"hf-infodist {installed('hf-infodist')}, coding {CODING_VERSION}"]
+    corner: dict[str, Any] = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "bottom"}
+    place = corner | {"xshift": 8 - sides, "yshift": 4 - bottom, "align": "left", "showarrow": False}
+    figure.add_annotation(text="<br>".join(lines), font={"size": SMALL}, **place)
     return figure
