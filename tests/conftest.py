@@ -4,6 +4,7 @@ import os
 
 import pytest
 from hypothesis import settings
+from show_browser import browser, visit  # noqa: F401  fixtures
 
 for name in ("HF_HUB_OFFLINE", "HF_EVALUATE_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ.setdefault(name, "1")  # before any library reads it

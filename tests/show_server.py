@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
-def serving(store: Path, port: int, **limits: int) -> Iterator[str]:
-    """Serve the page; yield its address."""
+def serving(store: Path, port: int, cwd: Path | None = None, **limits: int) -> Iterator[str]:
+    """Serve the page from a folder; yield its address."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    settings = [f"{name}={number}" for name, number in limits.items()]
+    settings = [f"{name}={int(number)}" for name, number in limits.items()]
     words = [sys.executable, __file__, str(store), str(port), *settings]
     env = os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
-    server = subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(words, env=env, cwd=cwd, stdout=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}", server)
         yield f"http://127.0.0.1:{port}"

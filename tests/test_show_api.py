@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hub import OWNER, serve
+from show_browser import free_port
 from show_server import serving
 from test_hub import command, python
-from test_show_browser import free_port
 from test_show_request import HOSTILE_NAMES
 
 from hf_infodist.models.names import DEMO

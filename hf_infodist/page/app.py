@@ -80,13 +80,15 @@ def serve(demo: Demo, **options: Any) -> Any:
 
 
 def _theme() -> gr.themes.Base:
-    """Return Gradio's theme with fonts that every machine has, and a blue on which white can be read."""
+    """Return Gradio's theme with fonts that every machine has, and colours that can be read."""
     theme = gr.themes.Default(
         primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
     blue = {f"button_primary_background_fill{dark}": "*primary_600" for dark in ("", "_dark")}
     hover = {f"button_primary_background_fill_hover{dark}": "*primary_700" for dark in ("", "_dark")}
-    return theme.set(**blue, **hover)
+    readable = {"body_text_color_subdued": "*neutral_600", "body_text_color_subdued_dark": "*neutral_300"}
+    readable |= {"input_placeholder_color": "*neutral_500", "input_placeholder_color_dark": "*neutral_400"}
+    return theme.set(**blue, **hover, **readable)
 
 
 def _for_programs(service: Service) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -263,7 +263,9 @@ def visitor(request: gr.Request) -> str:
 def _model_box(letter: str, value: str) -> tuple[gr.Textbox, gr.HTML]:
     name = letter.lower()
     with gr.Column(elem_classes="model", min_width=200):
-        box = gr.Textbox(value, label=f"Model {letter}", elem_id=name, placeholder="org/name", max_length=1000)
+        box = gr.Textbox(
+            value, label=f"Model {letter}", elem_id=name, placeholder="org/name", max_lines=1, max_length=1000
+        )
         return box, gr.HTML(elem_id=f"{name}-message")
 
 

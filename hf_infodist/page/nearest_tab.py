@@ -29,7 +29,12 @@ class NearestTab:
             gr.Markdown("Which of these models is nearest to this one?")
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=260):
-                    box: dict[str, Any] = {"label": "Model", "elem_id": "nearest-model", "max_length": 1000}
+                    box: dict[str, Any] = {
+                        "label": "Model",
+                        "elem_id": "nearest-model",
+                        "max_lines": 1,
+                        "max_length": 1000,
+                    }
                     self.model = gr.Textbox(placeholder="org/name", **box)
                     self.group = gr.Dropdown([], label="Or take the models of", elem_id="nearest-group")
                 with gr.Column(min_width=260):

@@ -104,7 +104,7 @@ const turn = (target) => {
   target.tabIndex = -1;
   target.focus({ preventScroll: true });
   const { top, bottom } = target.getBoundingClientRect();
-  if (top < 0 || Math.min(bottom, top + 200) > innerHeight) target.scrollIntoView({ block: "start" });
+  if (innerWidth < 900 || top < 0 || Math.min(bottom, top + 200) > innerHeight) target.scrollIntoView({ block: "start" });
 };
 const dress = () => {
   for (const id of ["a", "b", "nearest-model"]) {
@@ -118,7 +118,7 @@ const dress = () => {
       "aria-describedby": `${id}-message`, autocomplete: "off", spellcheck: "false", autocapitalize: "off" };
     for (const [name, value] of Object.entries(named)) field.setAttribute(name, value);
     field.addEventListener("input", (event) => { if (event.isTrusted) search(field); });
-    field.addEventListener("focus", () => { field.select(); });
+    field.addEventListener("focus", () => setTimeout(() => field.select()));
     field.addEventListener("blur", leave);
     field.addEventListener("keydown", keys, true);
   }

@@ -37,7 +37,7 @@ def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed],
     note = groups[0].measured_on if groups else ""
     more = f" {left} still to come." if left else ""
     return (
-        f'<section class="answer" aria-label="Nearest to {safe(model)}"><h3>Nearest to {safe(model)}</h3>'
+        f'<section class="answer" aria-label="Nearest to {safe(model)}"><h2>Nearest to {safe(model)}</h2>'
         f'<ol class="bars">{rows}</ol>'
         f'<p class="quiet">{safe(note)}; ± is one standard error over the images.{more}</p></section>'
     )

@@ -186,6 +186,7 @@ def named(*values: Any) -> Comparison | None:
     """Return the comparison that values name, whether or not it may be asked for: known answers are found by it."""
     try:
         a, b, images, k, protocol, seed = values
+        f"{a}{b}{images}{protocol}".encode()  # half a character is in no name
         return Comparison(
             plain_name(str(a)), plain_name(str(b)), str(images).strip(), int(k), str(protocol), int(seed)
         )

@@ -244,7 +244,7 @@ def _differences(found: tuple[Difference, ...], fields: dict[str, Any]) -> str:
         f"{_opinion('A', a, d.a)}{_opinion('B', b, d.b)}</li>"
         for d in found
     )
-    return f'<h3>Images on which they differ most</h3><ul class="pictures">{cards}</ul>'
+    return f'<h2>Images on which they differ most</h2><ul class="pictures">{cards}</ul>'
 
 
 def _alternative(difference: Difference) -> str:
