@@ -159,6 +159,8 @@ document.addEventListener("click", (event) => {
   if (way) go(way);
 }, true);
 document.addEventListener("keydown", (event) => {
+  // Gradio's lists open at every key, and after Tab nothing would close them.
+  if (event.key === "Tab" && event.target.matches?.("input[role=combobox][aria-controls$=-options]")) event.stopPropagation();
   if (event.key !== "Enter" || event.shiftKey || chosen >= 0) return;
   if (event.target.closest?.("#a, #b")) go(WAYS[0]);
   if (event.target.closest?.("#nearest-model")) go(WAYS[1]);

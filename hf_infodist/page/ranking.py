@@ -47,10 +47,10 @@ def _row(pair: Comparison, bits: float, error: float, end: float, k: int) -> str
     known = np.isfinite(error)
     width, low, high = (100 * min(max(value / end, 0), 1) for value in (bits, bits - error, bits + error))
     whisker = f'<i class="whisker" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>' if known else ""
-    plus = f" ± {error:.2g}" if known else ""
+    plus = f" ± {error:.3f}" if known else ""
     return (
         f'<li><a class="who" href="?{safe(pair.query)}">{safe(pair.b)}</a>'
         f'<span class="track" aria-hidden="true"><i class="bar" style="width:{width:.1f}%"></i>{whisker}</span>'
-        f'<span class="amount">{bits:.3g}{plus} bits an image <span class="quiet">({bits * k:.1f} bits)</span></span>'
+        f'<span class="amount">{bits:.3f}{plus} bits an image <span class="quiet">({bits * k:.1f} bits)</span></span>'
         "</li>"
     )
