@@ -118,7 +118,8 @@ const dress = () => {
       "aria-describedby": `${id}-message`, autocomplete: "off", spellcheck: "false", autocapitalize: "off" };
     for (const [name, value] of Object.entries(named)) field.setAttribute(name, value);
     field.addEventListener("input", (event) => { if (event.isTrusted) search(field); });
-    field.addEventListener("focus", () => setTimeout(() => field.select()));
+    field.addEventListener("focus", () => { field.select(); field.dataset.fresh = "yes"; });
+    field.addEventListener("click", () => { if (field.dataset.fresh) field.select(); delete field.dataset.fresh; });
     field.addEventListener("blur", leave);
     field.addEventListener("keydown", keys, true);
   }

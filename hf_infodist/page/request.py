@@ -116,26 +116,14 @@ def requested(
     Raises:
         Refusal: If one of them is not taken; it names the box.
     """
-    model = _published if limits.public else _any_model
-    for field, value in (("a", a), ("b", b), ("images", images)):
-        _refuse_known(field, value)
+    few_many = "so few images say nothing, and so many would keep others waiting"
+    exact = "a distance is defined by its protocol, so the name has to be exact"
     return Comparison(
-        model("a", a),
-        model("b", b),
-        _listed(images) if limits.public else _name("images", images, "digits, org/name or a folder"),
-        _whole(
-            "k",
-            k,
-            16 if limits.public else 2,
-            limits.images,
-            "so few images say nothing, and so many would keep others waiting",
-        ),
-        _one_of(
-            "protocol",
-            protocol,
-            OFFERED if limits.public else tuple(PROTOCOLS),
-            "a distance is defined by its protocol, so the name has to be exact",
-        ),
+        _model("a", a, limits),
+        _model("b", b, limits),
+        _images(images, limits),
+        _whole("k", k, 16 if limits.public else 2, limits.images, few_many),
+        _one_of("protocol", protocol, OFFERED if limits.public else tuple(PROTOCOLS), exact),
         _whole("seed", seed, 0, 2**31, "a seed is a number from zero"),
     )
 
@@ -143,7 +131,7 @@ def requested(
 def takes(name: str, limits: Limits) -> bool:
     """Tell whether a page takes the name of a model."""
     try:
-        return bool((_published if limits.public else _any_model)("a", name))
+        return bool(_model("a", name, limits))
     except Refusal:
         return False
 
@@ -230,14 +218,23 @@ def told(error: BaseException, limits: Limits) -> tuple[str, str, str]:
     return "this comparison failed", why, "infodist compare shows the whole of it with --debug"
 
 
-def _refuse_known(field: str, value: Any) -> None:
-    """Refuse names of which only answers came with the page."""
-    name = value.strip() if isinstance(value, str) else ""
-    if (name == KNOWN_IMAGES and field == "images") or (name in KNOWN and field != "images"):
-        fix = (
-            f"type {KNOWN[name]} to have it from the Hub" if name in KNOWN else f"choose one of {', '.join(DATASETS)}"
-        )
-        raise Refusal(field, f"of {name} only answers came with this page", "it is too large to be a part of it", fix)
+def _model(field: str, value: Any, limits: Limits) -> str:
+    if isinstance(value, str) and (name := value.strip()) in KNOWN:
+        what, why = f"of {name} only answers came with this page", "it is too large to be a part of it"
+        raise Refusal(field, what, why, f"type {KNOWN[name]} to have it from the Hub")
+    if limits.public:
+        return _published(field, value)
+    return plain_name(_name(field, value, "org/name, timm:NAME, torchvision:NAME, ./folder or demo:cnn"))
+
+
+def _images(value: Any, limits: Limits) -> str:
+    if value == KNOWN_IMAGES:
+        what, why = f"of the {value} only answers came with this page", "they are too many to be a part of it"
+        raise Refusal("images", what, why, f"choose one of {', '.join(DATASETS)}")
+    if limits.public:
+        why = "a dataset of unknown size could fill the disk of this machine"
+        return _one_of("images", value, DATASETS, why)
+    return _name("images", value, "digits, org/name or a folder")
 
 
 def _published(field: str, value: Any) -> str:
@@ -251,10 +248,6 @@ def _published(field: str, value: Any) -> str:
     raise Refusal(field, what, why, fix)
 
 
-def _any_model(field: str, value: Any) -> str:
-    return plain_name(_name(field, value, "org/name, timm:NAME, torchvision:NAME, ./folder or demo:cnn"))
-
-
 def _name(field: str, value: Any, forms: str) -> str:
     """Return a name of any kind; whether it leads somewhere is seen when it is opened."""
     name = value.strip() if isinstance(value, str) else ""
@@ -264,10 +257,6 @@ def _name(field: str, value: Any, forms: str) -> str:
         f"{shown(value)} is no name" if name else f"there is no {'dataset' if field == 'images' else 'model'} here yet"
     )
     raise Refusal(field, what, "a name is one line of text", f"type {forms}")
-
-
-def _listed(images: Any) -> str:
-    return _one_of("images", images, DATASETS, "a dataset of unknown size could fill the disk of this machine")
 
 
 def _one_of(field: str, value: Any, choices: tuple[str, ...], why: str) -> str:
