@@ -1,7 +1,9 @@
 """Whose page it is: on one's own machine all names are taken and what is stored opens; in public none leads there."""
 
 import asyncio
+import gc
 import json
+import warnings
 from types import SimpleNamespace
 
 import gradio as gr
@@ -28,6 +30,16 @@ pytestmark = [  # of Gradio's
 OWN, PUBLIC = Limits(public=False), Limits()
 VISITOR = SimpleNamespace(headers={}, client=None, session_hash="window")
 SETTINGS = ("digits", 400, "standard", 0)
+
+
+@pytest.fixture(autouse=True)
+def loops_of_gradio():
+    """Collect the event loops that Gradio leaves open, so that no later test is told of them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.set_event_loop(None)
+        gc.collect()
 
 
 @pytest.fixture
