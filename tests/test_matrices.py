@@ -143,7 +143,7 @@ def test_the_command_asks_a_matrix_for_neighbours(capsys, tmp_path):
     assert (
         code == 0
         and out == f"{expected}\n"
-        and [line.split()[0] for line in out.splitlines()[2:]] == [one.id for one in expected.neighbours]
+        and [line.split()[0] for line in out.splitlines()[3:]] == [one.id for one in expected.neighbours]
     )
     for words in (["demo:vit"], ["demo:vit", "demo:cnn", "--matrix", "m.json"]):
         code, _, err = run(capsys, "nearest", *words)

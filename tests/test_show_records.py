@@ -1,7 +1,6 @@
 """What came with the page is of this version; what it shows of a record is text, numbers and nothing else."""
 
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +10,11 @@ from hf_infodist.page import figures, views
 from hf_infodist.page.events import Block, Checked, Done, Failed, Stage, Stopped, Waiting, from_line, to_line
 from hf_infodist.page.eviction import evict_oldest
 from hf_infodist.page.matrices import known_groups
-from hf_infodist.page.records import ANCHORS, SHIPPED, Opinion, Record, Records, shipped
+from hf_infodist.page.records import SHIPPED, Opinion, Record, Records, shipped
 from hf_infodist.page.request import DEMO, Comparison
-from hf_infodist.page.ruler import ruler
 from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.results.ruler import ANCHORS
+from hf_infodist.results.words import amount, number, rounded, to_bits
 
 REPAIR = "python -m hf_infodist.page.precompute, and infodist study anchors"
 
@@ -29,7 +29,7 @@ def test_what_came_with_the_page_was_measured_by_the_protocols_of_today():
         protocol = json.loads(json.dumps(PROTOCOLS[record.comparison.protocol].to_dict()))
         assert record.result["protocol"] == protocol, REPAIR
         assert (SHIPPED / f"{record.comparison.key}.json").is_file(), REPAIR
-    for anchors in json.loads((SHIPPED / ANCHORS).read_text()):
+    for anchors in json.loads(ANCHORS.read_text()):
         protocol = json.loads(json.dumps(PROTOCOLS[anchors["protocol"]["name"]].to_dict()))
         assert anchors["protocol"] == protocol, REPAIR
 
@@ -88,12 +88,13 @@ def test_a_hostile_label_in_a_record_stays_text():
 def test_the_result_marks_the_larger_direction_and_agrees_with_its_numbers():
     record = next(record for record in shipped() if (record.comparison.a, record.comparison.b) == DEMO[:2])
     page, distance = views.result(record), record.result["distance"]
-    assert f"{distance['nats'] / math.log(2):.1f} bits" in page
+    bits = to_bits(np.array([distance["nats"], distance["stderr_nats"]]))
+    assert f"{rounded(*bits / 400)[0]} bits per image" in page and f"{amount(*bits)} bits over 400 images" in page
     assert page.count("the distance</span>") == 1
     larger = max(("a_given_b", "b_given_a"), key=lambda way: record.result[way]["nats"])
     rows = page.split("<tr><th scope=row>")
     marked = next(row for row in rows if "the distance</span>" in row)
-    assert f"{record.result[larger]['nats']:.1f}</td>" in marked
+    assert f"<td>{number(to_bits(record.result[larger]['nats']))}</td>" in marked
 
 
 def test_a_partial_result_says_so_and_why():
@@ -105,20 +106,6 @@ def test_a_partial_result_says_so_and_why():
 def test_a_cost_over_the_budget_says_what_fits():
     page = views.cost(Checked((10**6, 2 * 10**6), 5e12, 4000.0, "cpu", False, "the protocol probe or 64 images"))
     assert "What fits: the protocol probe or 64 images" in page and "67 min" in page
-
-
-def test_the_ruler_is_in_order_and_says_where_a_distance_lies():
-    for measured in (ruler("digits", 400, "standard"), ruler("org/photos", 400, "standard")):
-        relations = [anchor.relation for anchor in measured.anchors]
-        assert relations == ["same weights", "other seed", "other task", "random network"]
-        places = [measured.position(anchor.bits_per_image) for anchor in measured.anchors]
-        assert places == sorted(places) and places[0] < 0.01 and 0.9 < places[-1] <= 1
-        near, seed, task, far = (anchor.bits_per_image for anchor in measured.anchors)
-        assert "nearly the same function" in measured.sentence(near)
-        assert "another seed and another task" in measured.sentence((seed + task) / 2)
-        assert "another task and a random network" in measured.sentence((task + far) / 2)
-        assert "farther than a random network" in measured.sentence(2 * far)
-    assert ruler("digits", 400, "standard").same_settings and not ruler("digits", 100, "standard").same_settings
 
 
 def test_known_distances_are_grouped_by_what_may_be_compared(tmp_path):
@@ -168,9 +155,9 @@ def test_the_store_of_codelengths_is_read_as_it_is_written(tmp_path):
     a, b = (ModelRecord(name, "torch", None, 3, "0", {}) for name in ("./a", "org/b"))
     images = ImagesRecord("digits", None, None, "image", 4, 0, "f")
     store = Store(tmp_path)
-    for number, (teacher, student) in enumerate(((a, b), (b, a))):
-        code = Codelength(np.full(4, 1.0 + number), 9.0, 9.0, (), (2, 4), 0.05, 1.0)
-        store.put(CodelengthRecord(str(number) * 32, teacher, student, images, PROTOCOLS["standard"], code, "cpu"))
+    for i, (teacher, student) in enumerate(((a, b), (b, a))):
+        code = Codelength(np.full(4, 1.0 + i), 9.0, 9.0, (), (2, 4), 0.05, 1.0)
+        store.put(CodelengthRecord(str(i) * 32, teacher, student, images, PROTOCOLS["standard"], code, "cpu"))
     (tmp_path / "broken.json").write_text("{")
     (found,) = known_groups([], tmp_path)
     assert found.models == ("./a", "org/b") and found.matrix.nats.tolist() == [[0.0, 4.0], [8.0, 0.0]]

@@ -1,5 +1,6 @@
 """Commands about several models."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -76,11 +77,14 @@ def map_models(
     from hf_infodist.analysis.plots import draw_all
     from hf_infodist.results.files import merge, read_matrix
     from hf_infodist.results.matrix import INFODIST
+    from hf_infodist.results.pictures import footer
 
     matrix = merge([read_matrix(file) for file in files])
     geometry, names = Geometry.of_matrix(matrix), [model.id for model in matrix.models]
     unit = "nats" if matrix.measure == INFODIST else matrix.measure
-    paths = draw_all(geometry, matrix.nats, names, output, unit=unit)
+    values, told = matrix.shown()
+    drawn = Geometry.of_matrix(replace(matrix, nats=values))
+    paths = draw_all(drawn, values, names, output, unit=told, footnote=footer(matrix.images, matrix.protocol))
     fields = {"schema": "infodist.geometry/1", "unit": unit, "models": names, **geometry.to_dict()}
     say(f"wrote {', '.join(path.name for path in paths)} and geometry.json in {output}")
     show(fields, f"{matrix}\n\n{geometry}", as_json, output / "geometry.json")

@@ -107,9 +107,9 @@ def compare(
         found, line = _against_nothing(result, (a, b), sample)
         fields, text = fields | {"complexities": found}, f"{text}\n{line}"
     if extras.plot and speaks():
-        from hf_infodist.analysis.plots import draw_curves, save
+        from hf_infodist.results.pictures import save
 
-        say(f"wrote {' and '.join(map(str, save(draw_curves(result), extras.plot)))}")
+        say(f"wrote {' and '.join(map(str, save(result.plot(), extras.plot)))}")
     report.show_fields(fields, text)
 
 
@@ -187,12 +187,13 @@ def _against_nothing(
 ) -> tuple[dict[str, Any], str]:
     """Return both complexities and the distance as a share of the larger, as JSON types and as text."""
     a, b = (code_complexity(name, sample, result.protocol)[1] for name in names)
-    from hf_infodist.results.distance import percent
+    from hf_infodist.results.words import Unit, percent
 
     share = result.share_of_complexity(a, b)
+    rate_a, rate_b = (Unit.BITS.rate(code.nats, code.stderr_nats, result.images.k) for code in (a, b))
     fields = {"a_nats": a.nats, "b_nats": b.nats, "normalised": share if math.isfinite(share) else None}
     return fields, (
-        f"Made from fresh networks instead, {names[0]} costs {a.nats:.1f} nats and {names[1]} {b.nats:.1f}: "
+        f"Made from fresh networks instead, {names[0]} takes {rate_a} and {names[1]} {rate_b}: "
         f"the distance is {percent(share)} of the larger."
     )
 

@@ -54,8 +54,8 @@ def matrix(found: Group) -> go.Figure:
         texttemplate="%{text}" if n <= 12 else None,
         colorscale="Cividis",
         reversescale=True,
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{z:.3g} bits an image<extra></extra>",
-        colorbar={"title": {"text": "bits an image", "side": "right"}, "thickness": 12},
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{z:.3g} bits per image<extra></extra>",
+        colorbar={"title": {"text": "bits per image", "side": "right"}, "thickness": 12},
     )
     ticks = {"tickvals": list(range(n)), "ticktext": names, "automargin": True}
     figure.update_xaxes(**ticks, tickangle=-40, showgrid=False, constrain="domain")
@@ -78,7 +78,7 @@ def chart(found: Group, marked: Sequence[str] = ()) -> go.Figure | None:
     order = np.argsort(bits + np.diag(np.full(len(bits), np.inf)), axis=1)
     nearest = [(found.models[row[0]], bits[i, row[0]]) for i, row in enumerate(order)]
     custom = [[name, *near] for name, near in zip(found.models, nearest, strict=True)]
-    hover = "%{customdata[0]}<br>nearest: %{customdata[1]}, %{customdata[2]:.3g} bits an image<extra></extra>"
+    hover = "%{customdata[0]}<br>nearest: %{customdata[1]}, %{customdata[2]:.3g} bits per image<extra></extra>"
     figure = _figure(380)
     figure.add_scatter(
         x=points[:, 0],
@@ -98,7 +98,7 @@ def chart(found: Group, marked: Sequence[str] = ()) -> go.Figure | None:
     )
     least, most = float(points[:, 0].min()), float(points[:, 0].max())
     margin = 0.35 * ((most - least) or 1.0)  # for names
-    figure.update_xaxes(title="bits an image", range=[least - margin, most + margin])
+    figure.update_xaxes(title="bits per image", range=[least - margin, most + margin])
     figure.update_yaxes(scaleanchor="x", scaleratio=1)
     return figure
 

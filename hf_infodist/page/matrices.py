@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from hf_infodist.page.records import Record
 from hf_infodist.page.request import Comparison
 from hf_infodist.protocol import CodingProtocol
-from hf_infodist.results.codelength import to_bits
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
 from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.results.store import read_record
+from hf_infodist.results.words import to_bits
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,6 @@ from typing import Any
 from hf_infodist.page.request import Comparison
 
 SHIPPED = Path(__file__).parent / "shipped"
-ANCHORS = "anchors.json"  # of the ruler
 _SCHEMA = "infodist.page/1"
 
 
@@ -109,7 +108,7 @@ def shipped() -> tuple[Record, ...]:
 
 def shipped_paths() -> list[Path]:
     """Return their files."""
-    return [path for path in SHIPPED.glob("*.json") if path.name != ANCHORS]
+    return list(SHIPPED.glob("*.json"))
 
 
 def _read(path: Path) -> Record | None:
