@@ -9,7 +9,7 @@ from hf_infodist.results.codelength import HEAD_IMAGES, Codelength
 from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
 from hf_infodist.results.ruler import Ruler
 from hf_infodist.results.shown import Shown
-from hf_infodist.results.words import Unit, amount, number, percent, to_bits
+from hf_infodist.results.words import Unit, amount, number, percent, rounded, to_bits
 from hf_infodist.table import text_table
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _cells(code: Codelength, unit: Unit) -> list[str]:
     first = [number(unit.of(code.head_nats))] if k > HEAD_IMAGES else []
     orders = [number(unit.of(code.stderr_orders_nats) / k)] if code.order_nats else []
     last, untaught = (number(unit.of(nats)) for nats in (code.final_nats_per_image, code.static_nats))
-    total = number(unit.of(code.nats))
+    total = rounded(unit.of(code.nats), unit.of(code.stderr_nats))[0]
     return [*unit.each(code.nats, code.stderr_nats, k), *orders, total, *first, last, untaught, _percent_of(code)]
 
 
