@@ -23,7 +23,13 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: Co
     for row in rows:
         table.add_row(*row)
     console = Console(
-        file=io.StringIO(), width=1_000_000, color_system=None, markup=False, emoji=False, highlight=False
+        file=io.StringIO(),
+        width=1_000_000,
+        force_jupyter=False,
+        color_system=None,
+        markup=False,
+        emoji=False,
+        highlight=False,
     )
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]

@@ -104,6 +104,7 @@ class Neighbours(Shown):
             )
             for one in self.neighbours
         ]
+        told = told.replace(" per ", "/")
         head = ("", *(f"{what}\n{told}" for what in ("distance", "±", "it given this", "this given it")))
         return f"nearest to {self.model}, {matrix.images}{protocol}\n{text_table(head, rows)}"
 

@@ -15,6 +15,7 @@ from hf_infodist.baselines.measures import MEASURES, Measure
 from hf_infodist.baselines.table import measure_pair
 from hf_infodist.distances.local import work_together
 from hf_infodist.distances.plan import Entry, Plan, Status, Tracker
+from hf_infodist.distances.progress import in_notebook, watched_pairs
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
 from hf_infodist.images.sample import Images, load_images
@@ -66,7 +67,7 @@ def pairwise_distances(
         engine: ``local``, or ``ray``.
         address: Of the cluster, for Ray; one is started on this machine if None.
         execution: How it is carried out.
-        on_status: Called about every second.
+        on_status: Called about every second; a bar in a notebook if None.
         setup: Called first in every other process; a function of a module.
         **sample: How many images, in which order, and the other fields of a `Sample`.
 
@@ -91,7 +92,8 @@ def pairwise_distances(
     plan = Plan(entries, drawn.bare(), load, settings, execution, accelerator.device, loaded=drawn)
     plan.choose(shard)
     plan.forget_failures()
-    _carry_out(plan, workers, engine, address, on_status, setup)
+    with watched_pairs(on_status, in_notebook()) as tell:
+        _carry_out(plan, workers, engine, address, tell, setup)
     return _assemble(plan)
 
 
