@@ -29,7 +29,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 OWNER, GUEST = "hf_owner", "hf_guest"  # tokens
 USERS = {OWNER: "acme", GUEST: "guest"}
-LFS = (".safetensors", ".bin", ".parquet", ".png", ".jpg")
+LFS = (".safetensors", ".bin", ".parquet", ".png", ".jpg", ".whl")
 BORN = "2026-01-01T00:00:00.000Z"
 
 
@@ -117,9 +117,12 @@ class Repository:
         return commit | facts | names | times
 
     def _metadata(self, oid: str) -> dict[str, Any]:
-        card = self.text("README.md", oid) if "README.md" in self.commits[oid] else ""
-        front = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
-        return (yaml.safe_load(front[1]) or {}) if front else {}
+        return front_matter(self.text("README.md", oid)) if "README.md" in self.commits[oid] else {}
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    front = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
+    return (yaml.safe_load(front[1]) or {}) if front else {}
 
 
 class Hub:
@@ -265,15 +268,19 @@ def _writing(app: FastAPI, hub: Hub) -> None:
         return JSONResponse(answer)
 
     @app.post("/api/validate-yaml")
-    async def validate() -> dict:
-        return {"errors": [], "warnings": []}
+    async def validate(request: Request) -> Response:
+        asked = await request.json()
+        wrong = wrong_in_space(front_matter(asked["content"])) if asked["repoType"] == "space" else []
+        return JSONResponse({"errors": [{"message": each} for each in wrong], "warnings": []}, 400 if wrong else 200)
 
     @app.post("/api/{kind}/{org}/{name}/preupload/{revision:path}")
     async def preupload(kind: str, org: str, name: str, revision: str, request: Request) -> dict:
-        hub.find(request, kind, f"{org}/{name}").resolve(revision)
+        there = hub.find(request, kind, f"{org}/{name}").files(revision)
         asked = (await request.json())["files"]
         modes = {file["path"]: "lfs" if file["path"].endswith(LFS) else "regular" for file in asked}
-        return {"files": [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes.items()]}
+        oids = {path: file.content.name if file.lfs else file.git_oid for path, file in there.items()}
+        files = [{"path": p, "uploadMode": m, "shouldIgnore": False, "oid": oids.get(p)} for p, m in modes.items()]
+        return {"files": files}
 
     @app.post("/{repository:path}.git/info/lfs/objects/batch")
     async def batch(request: Request) -> Response:
@@ -320,6 +327,25 @@ def _apply(hub: Hub, files: Files, key: str, value: dict[str, Any]) -> None:
         files[value["path"]] = File(hub.keep(base64.b64decode(value["content"])), lfs=False)
     elif key == "lfsFile":
         files[value["path"]] = File(hub.folder / value["oid"], lfs=True)
+    elif key == "deletedFile":
+        del files[value["path"]]
+
+
+COLOURS = ["red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"]
+
+
+def wrong_in_space(front: dict[str, Any]) -> list[str]:
+    """Say what is wrong with the front matter of a Space, by the Hub's reference of its configuration."""
+    rules = {
+        "title": isinstance(front.get("title"), str),
+        "emoji": len(str(front.get("emoji", "x"))) <= 2,
+        "sdk": front.get("sdk") in ("gradio", "docker", "static"),
+        "sdk_version": re.fullmatch(r"\d+(\.\d+){1,2}", str(front.get("sdk_version", "6.0"))),
+        "python_version": re.fullmatch(r"3\.\d+(\.\d+)?", str(front.get("python_version", "3.10"))),
+        "pinned": isinstance(front.get("pinned", False), bool),
+        "short_description": len(front.get("short_description", "")) <= 60,
+    } | {name: front.get(name, "red") in COLOURS for name in ("colorFrom", "colorTo")}
+    return [f'"{name}" is not valid: {front.get(name)!r}' for name, right in rules.items() if not right]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import typer
 
 from hf_infodist.cli import families, many, pair, tools
 from hf_infodist.cli.matrix import matrix
+from hf_infodist.cli.publish import publish
 from hf_infodist.cli.results import results
 from hf_infodist.cli.start import leave_group
 from hf_infodist.cli.terminal import log_to_standard_error, report, speak_plainly
@@ -41,6 +42,7 @@ app.command("map")(many.map_models)
 app.command("show")(tools.show_page)
 app.command(context_settings={"allow_interspersed_args": False})(tools.study)
 app.add_typer(results, name="results")
+app.add_typer(publish, name="publish")
 
 
 def main(argv: list[str] | None = None) -> None:
