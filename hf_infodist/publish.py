@@ -132,7 +132,7 @@ def publish(kind: str, repo: str, *, private: bool = False) -> tuple[Publication
         _check_ours(repo, old)
         if there.private != private:
             publication = prepare(kind, repo, private=not private)
-        operations = [
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(path, content) for path, content in sorted(publication.files.items())),
             *(CommitOperationDelete(path) for path in sorted(old - {*publication.files}) if _ours(path)),
         ]

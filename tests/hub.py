@@ -311,7 +311,8 @@ def _writing(app: FastAPI, hub: Hub) -> None:
         for line in lines:
             _apply(hub, files, line["key"], line["value"])
         oid = repository.commit(files, ref)
-        return {"commitOid": oid, "commitUrl": f"{hub.url}/{org}/{name}/commit/{oid}", "pullRequestUrl": url}
+        page = f"{hub.url}/{'' if kind == 'models' else f'{kind}/'}{org}/{name}"
+        return {"commitOid": oid, "commitUrl": f"{page}/commit/{oid}", "pullRequestUrl": url}
 
     @app.post("/api/{kind}/{org}/{name}/tag/{revision:path}")
     async def tag(kind: str, org: str, name: str, revision: str, request: Request) -> dict:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -53,8 +54,9 @@ def main(argv: list[str] | None = None) -> None:
     keep_freed_memory()
     log_to_standard_error()
     run: Callable[..., Any] = typer.main.get_command(app)
+    name = "hf infodist" if Path(sys.argv[0]).stem == "hf-infodist" else "infodist"
     try:
-        run([word for word in words if word != "--debug"], prog_name="infodist", obj=words)
+        run([word for word in words if word != "--debug"], prog_name=name, obj=words)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
