@@ -40,6 +40,11 @@ class Home:
         """Folder of what the page for a browser has shown."""
         return self.folder / "pages"
 
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of the curves that TensorBoard reads."""
+        return self.folder / "tensorboard"
+
     def outputs_of(self, key: str) -> Path:
         """Return the folder of the outputs of one model on one sample."""
         return self.outputs / key

@@ -44,10 +44,8 @@ def refusal(kind: str, repo: str, revision: str | None, error: BaseException) ->
     Returns:
         None if the error did not come from the Hub, nor from the way there.
     """
-    for part in _chain(error, context=True):  # datasets keeps the answer there, where it raises in its own words
-        response = getattr(part, "response", None)
-        if response is not None and response.headers.get("X-Error-Code") != "EntryNotFound":
-            return _refused(kind, repo, revision, response)
+    if (response := _answer(error)) is not None:
+        return _refused(kind, repo, revision, response)
     return unreachable(repo, "the Hub", error) if any(map(_is_network, _chain(error))) else None
 
 
@@ -91,7 +89,7 @@ def unsendable(repo: str, error: BaseException) -> NotFoundError | None:
     what = f"nothing can be sent to {repo!r} now"
     if constants.HF_HUB_OFFLINE:
         return NotFoundError(what, "HF_HUB_OFFLINE is set", "unset it, and type the same again")
-    if not (reason := _reason(error)):
+    if _answer(error) is not None or not (reason := _reason(error)):
         return None
     return NotFoundError(what, f"the Hub cannot be reached{reason}", "check the connection, and type the same again")
 
@@ -143,6 +141,15 @@ def _chain(error: BaseException | None, *, context: bool = False) -> Iterator[Ba
     while error is not None:
         yield error
         error = error.__cause__ or (error.__context__ if context else None)
+
+
+def _answer(error: BaseException) -> Any:
+    """Return the answer of the Hub that an error came from, but for one that says that a file is missing."""
+    for part in _chain(error, context=True):  # datasets keeps the answer there, where it raises in its own words
+        response = getattr(part, "response", None)
+        if response is not None and response.headers.get("X-Error-Code") != "EntryNotFound":
+            return response
+    return None
 
 
 def _reason(error: BaseException | None) -> str:

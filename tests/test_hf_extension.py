@@ -50,6 +50,13 @@ def test_the_script_has_the_name_that_hf_asks_an_installed_package_for():
 def test_hf_lists_it_and_runs_its_commands(home):
     assert "infodist" in hf(home, "--help")[0] and "acme/hf-infodist" in hf(home, "extensions", "list")[0]
     assert hf(home, "infodist", "--help")[0].startswith("Usage: hf infodist [OPTIONS] COMMAND")
+    assert json.loads(hf(home, "infodist", "publish", "space", "acme/x", "--json")[0])["repo"] == "acme/x"
+    assert "Usage: hf infodist compare" in hf(home, "infodist", "compare", rc=2)[1]
+
+
+@pytest.mark.slow
+def test_hf_compares_two_models(home):
     compare = ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", "32", "--json"]
     assert json.loads(hf(home, "infodist", *compare)[0])["schema"] == "infodist.result/1"
-    assert "Usage: hf infodist compare" in hf(home, "infodist", "compare", rc=2)[1]
+    _, told = hf(home, "infodist", "compare", "demo:nobody", "demo:vit", "-i", "digits", rc=3)
+    assert len(told[told.index("error: ") :].splitlines()) == 3

@@ -155,8 +155,9 @@ class Environment:
         return done.stdout + done.stderr * (rc != 0)
 
     def install(self, *words, rc=0):
-        """Install what is named, of the others only what is there already."""
-        pip = [sys.executable, "-m", "pip", "--python", self.python, "install", "--no-index", "--no-cache-dir", *words]
+        """Install what is named, and nothing that it needs: that is there."""
+        alone = "--no-index", "--no-deps", "--no-cache-dir"
+        pip = [sys.executable, "-m", "pip", "--python", self.python, "install", *alone, *words]
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(pip, env=env, capture_output=True, text=True)
         assert done.returncode == rc, done.stdout + done.stderr
@@ -277,7 +278,7 @@ def test_publishing_again_changes_nothing_and_a_new_version_takes_the_place_of_t
     before = space.refs["main"]
     environment.run("infodist", *words, **owner)  # from the installed wheel this time
     assert space.refs["main"] == before
-    name, wheel = wheel_of({path.name: path.read_bytes() for path in (folder / "infodist").iterdir()})
+    name, wheel = wheel_of({path.name: path.read_bytes() for path in (folder / "infodist").glob("*.whl")})
     old = re.search(r"[\d.]+", name)[0].strip(".")
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         contents = {path: archive.read(path) for path in archive.namelist() if not path.endswith("/RECORD")}
@@ -302,7 +303,6 @@ def test_a_private_space_starts_without_fetching_a_wheel(hub, owner, expected, t
     space = hub["spaces/acme/hidden"]
     assert space.private
     folder, environment = download(owner, "acme/hidden", tmp_path / "download"), Environment(tmp_path)
-    environment.install("-r", folder / "requirements.txt")
     environment.run("python", "-c", "import hf_infodist", rc=1)  # is found beside the page only
     assert ask(environment, folder, tmp_path / "store")["distance"] == expected
     commit = space.refs["main"]

@@ -20,6 +20,7 @@ from hf_infodist.cli.terminal import (
     show,
     speaks,
 )
+from hf_infodist.cli.trackers import check_trackers
 from hf_infodist.errors import ResourceError
 from hf_infodist.images.request import DEFAULT_K, Sample
 
@@ -45,6 +46,7 @@ class Run:
         data_parallel: Whether they share each batch instead of having a learner each.
         time_limit: Minutes after which it is given up.
         fresh: Whether to compute what the store has already.
+        log_with: Trackers that both curves are logged to.
     """
 
     processes: Processes = 1
@@ -56,6 +58,13 @@ class Run:
         float | None, typer.Option("--time-limit", help="give up (exit code 5) after so many minutes")
     ] = None
     fresh: Annotated[bool, typer.Option("--fresh", help="compute again what the store has already")] = False
+    log_with: Annotated[
+        list[str] | None,
+        typer.Option("--log-with", help="log both curves live: tensorboard, trackio or wandb; give one or more"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_trackers(self.log_with or ())
 
 
 _AS_USUAL = Run()
@@ -148,6 +157,7 @@ def compare_pair(
     pair = prepare(a, b, sample)
     from hf_infodist.distances.code import stored_directions
     from hf_infodist.distances.distance import distance_of_pair
+    from hf_infodist.distances.tracking import Curves
     from hf_infodist.pair import DIRECTIONS, Execution
     from hf_infodist.processes import make_accelerator
 
@@ -159,8 +169,13 @@ def compare_pair(
     rounds = -(-runs // min(accelerator.num_processes, runs)) if runs else 0  # that this process takes part in
     if students:
         announce_cost(students, pair, settings, accelerator, run.time_limit)
-    with Progress(rounds * len(pair.images), run.time_limit) as progress:
-        result = distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=progress)
+    trackers = run.log_with if accelerator.process_index < (1 if run.data_parallel else max(runs, 1)) else None
+    with (
+        Progress(rounds * len(pair.images), run.time_limit) as progress,
+        Curves(trackers or (), pair, settings, progress) as curves,
+    ):
+        result = distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=curves)
+        curves.complete(result)
     return result, pair
 
 
