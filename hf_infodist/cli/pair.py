@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,8 @@ def compare_pair(
     ):
         result = distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=curves)
         curves.complete(result)
+    if "tensorboard" in (run.log_with or ()):
+        say(f"to see the curves: tensorboard --logdir {shlex.quote(str(curves.folder))}")
     return result, pair
 
 
