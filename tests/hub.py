@@ -12,7 +12,6 @@ request, only the owner writes. `python tests/hub.py FOLDER` serves until interr
 import base64
 import hashlib
 import json
-import re
 import socket
 import sys
 import threading
@@ -23,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-import yaml
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from front_matter import front_matter, wrong_in_space
 
 OWNER, GUEST = "hf_owner", "hf_guest"  # tokens
 USERS = {OWNER: "acme", GUEST: "guest"}
@@ -118,11 +117,6 @@ class Repository:
 
     def _metadata(self, oid: str) -> dict[str, Any]:
         return front_matter(self.text("README.md", oid)) if "README.md" in self.commits[oid] else {}
-
-
-def front_matter(card: str) -> dict[str, Any]:
-    front = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
-    return (yaml.safe_load(front[1]) or {}) if front else {}
 
 
 class Hub:
@@ -330,23 +324,6 @@ def _apply(hub: Hub, files: Files, key: str, value: dict[str, Any]) -> None:
         files[value["path"]] = File(hub.folder / value["oid"], lfs=True)
     elif key == "deletedFile":
         del files[value["path"]]
-
-
-COLOURS = ["red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"]
-
-
-def wrong_in_space(front: dict[str, Any]) -> list[str]:
-    """Say what is wrong with the front matter of a Space, by the Hub's reference of its configuration."""
-    rules = {
-        "title": isinstance(front.get("title"), str),
-        "emoji": len(str(front.get("emoji", "x"))) <= 2,
-        "sdk": front.get("sdk") in ("gradio", "docker", "static"),
-        "sdk_version": re.fullmatch(r"\d+(\.\d+){1,2}", str(front.get("sdk_version", "6.0"))),
-        "python_version": re.fullmatch(r"3\.\d+(\.\d+)?", str(front.get("python_version", "3.10"))),
-        "pinned": isinstance(front.get("pinned", False), bool),
-        "short_description": len(front.get("short_description", "")) <= 60,
-    } | {name: front.get(name, "red") in COLOURS for name in ("colorFrom", "colorTo")}
-    return [f'"{name}" is not valid: {front.get(name)!r}' for name, right in rules.items() if not right]
 
 
 @contextmanager

@@ -95,6 +95,7 @@ def home(tmp_path_factory):
         ["map", "MATRIX", "-o", "FOLDER"],
         ["nearest", "demo:cnn", "--matrix", "MATRIX"],
         ["lineage", "--matrix", "MATRIX"],
+        ["publish", "space", "acme/infodist"],
         ["--help"],
     ],
     ids=lambda words: " ".join(words[:2]),

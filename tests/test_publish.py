@@ -14,7 +14,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from card_examples import ROOT
-from hub import GUEST, OWNER, front_matter, serve, wrong_in_space
+from front_matter import front_matter, wrong_in_space
+from hub import GUEST, OWNER, serve
 from show_server import wait_for
 from test_hub import command
 from test_show_browser import free_port

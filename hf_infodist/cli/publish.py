@@ -17,6 +17,8 @@ Repo = Annotated[str, typer.Argument(metavar="REPO", help="the Space: owner/name
 Push = Annotated[bool, typer.Option("--push", help="send it; otherwise only show what would be sent")]
 Private = Annotated[bool, typer.Option("--private", help="if the Space is made now, make it private")]
 
+_NEXT = {"space": "the Hub builds it now: {url}", "metric": 'load it with evaluate.load("{repo}")'}
+
 
 @publish.command("space")
 def publish_space(repo: Repo, push: Push = False, private: Private = False, as_json: AsJson = False) -> None:
@@ -42,6 +44,7 @@ def _publish(kind: str, repo: str, push: bool, private: bool, as_json: bool) -> 
     if push:
         publication, commit = publish.publish(kind, repo, private=private)
         show(publication.to_dict() | {"commit": commit}, f"{publication}\n\npublished: {commit}", as_json)
+        say(_NEXT[kind].format(url=publication.url, repo=repo))
     else:
         publication = publish.prepare(kind, repo, private=private)
         show(publication.to_dict() | {"commit": None}, str(publication), as_json)
