@@ -89,19 +89,16 @@ def prepare(kind: str, repo: str, *, private: bool = False) -> Publication:
     """
     _check_name(repo)
     package = _installed()
-    contents = wheel_contents(package)
-    files = {path: content for path, content in _walk(_folder(kind)) if path != ".gitattributes"}
+    contents, files, link = wheel_contents(package), dict(_walk(_folder(kind))), ""
     if kind == "metric":
-        files[f"{repo.partition('/')[2]}.py"] = files.pop(_SCRIPT)
+        files[_script_of(repo)] = files.pop(_SCRIPT)
     if private:
         files |= contents
-        links = ""
     else:
-        wheel = pack(contents)
-        name = f"{_stem(package)}-py3-none-any.whl"
+        name, wheel = f"{_stem(package)}-py3-none-any.whl", pack(contents)
         files[name] = wheel
-        links = f"{_space_url(repo)}/resolve/main/{name}#sha256={hashlib.sha256(wheel).hexdigest()}"
-    lines = _requirements(files["requirements.txt"].decode(), package, links)
+        link = f"{_space_url(repo)}/resolve/main/{name}#sha256={hashlib.sha256(wheel).hexdigest()}"
+    lines = _requirements(files["requirements.txt"].decode(), package, link)
     return Publication(repo, private, files | {"requirements.txt": "".join(f"{line}\n" for line in lines).encode()})
 
 
@@ -238,6 +235,15 @@ def _check_name(repo: str) -> None:
     if not named:
         why, fix = "a Space is named by its owner and a name of its own", "use owner/name, such as acme/infodist"
         raise UsageError(f"{repo!r} is no name of a Space", why, fix)
+
+
+def _script_of(repo: str) -> str:
+    """Return the name of the script that evaluate looks for in a Space."""
+    name = repo.partition("/")[2]
+    if name in ("app", "hf_infodist"):
+        what, why = f"a metric cannot be called {repo}", f"its script {name}.py would hide another of that name"
+        raise UsageError(what, why, f"use another name, such as {repo}-metric")
+    return f"{name}.py"
 
 
 def _ours(path: str) -> bool:

@@ -84,6 +84,9 @@ def test_a_private_space_has_the_package_beside_the_page_since_nobody_may_fetch_
 def test_the_script_of_the_metric_has_the_name_that_evaluate_looks_for():
     files = publish.prepare("metric", "acme/distance-of-mine").files
     assert "distance-of-mine.py" in files and "infodist.py" not in files
+    for name in ("acme/app", "acme/hf_infodist"):
+        with pytest.raises(UsageError, match="would hide another"):
+            publish.prepare("metric", name)
 
 
 @pytest.mark.parametrize("kind", publish.FOLDERS)
