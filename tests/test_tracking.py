@@ -14,7 +14,7 @@ from hf_infodist.distances.tracking import Curves
 from hf_infodist.images.request import Sample
 from hf_infodist.pair import Execution, prepare_pair
 from hf_infodist.protocol import resolve_protocol
-from hf_infodist.results.codelength import to_bits
+from hf_infodist.results.words import to_bits
 
 PAIR = ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", "96"]
 RUNS = {"a_given_b": "demo:cnn given demo:vit", "b_given_a": "demo:vit given demo:cnn"}

@@ -16,8 +16,8 @@ from hf_infodist.home import Home
 from hf_infodist.hub import one_line
 from hf_infodist.pair import DIRECTIONS, Pair
 from hf_infodist.protocol import CodingProtocol
-from hf_infodist.results.codelength import to_bits
 from hf_infodist.results.distance import InformationDistance
+from hf_infodist.results.words import to_bits
 
 PROJECT = "infodist"
 
