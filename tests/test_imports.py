@@ -92,7 +92,7 @@ def home(tmp_path_factory):
         ["results", "ls"],
         ["results", "show", "KEY"],
         ["results", "merge", "HOME"],
-        ["map", "MATRIX", "-o", "FOLDER"],
+        ["map", "MATRIX", "--into", "FOLDER"],
         ["nearest", "demo:cnn", "--matrix", "MATRIX"],
         ["lineage", "--matrix", "MATRIX"],
         ["publish", "space", "acme/infodist"],

@@ -11,7 +11,7 @@ import numpy as np
 from hf_infodist.analysis.averaging import Array, Gain, class_probabilities, hits_and_losses, measure_gain
 from hf_infodist.analysis.geometry import check_distances
 from hf_infodist.distances.pairwise import pairwise_distances
-from hf_infodist.distances.plan import Status
+from hf_infodist.distances.plan import Plan, Status
 from hf_infodist.errors import UnfitError, UsageError
 from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
 from hf_infodist.images.sample import Images, load_images
@@ -125,7 +125,9 @@ class EnsembleChoice(Shown):
         assert protocol is not None
         lines = [f"{len(self.members)} of {len(self.candidates)} models, {images}, protocol {protocol.name}"]
         rows = [(one.id, _number(one.accuracy), _number(one.log_loss), self._fate(one)) for one in self.candidates]
-        lines += [text_table(("", "accuracy", "log loss", ""), rows, left=(0, 3))]
+        lines += [
+            text_table(("", "accuracy", "log loss", ""), rows, left=(0, 3), names=[one.id for one in self.candidates])
+        ]
         how = (
             "the most different of all choices" if pick.exhaustive else "one after the other, each the most different"
         )
@@ -189,6 +191,7 @@ def choose_ensemble(
     orders: int = 1,
     workers: int = 1,
     execution: Execution | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
     on_status: Callable[[Status], None] | None = None,
     setup: Callable[[], None] | None = None,
     **sample: Unpack[SampleOptions],
@@ -207,7 +210,8 @@ def choose_ensemble(
         orders: In how many orders a preset codes the images.
         workers: Processes of this machine.
         execution: How it is carried out.
-        on_status: As in `pairwise_distances`.
+        on_plan: As in `pairwise_distances`.
+        on_status: Likewise.
         setup: Likewise.
         **sample: How many images, in which order, and the other fields of a `Sample`.
 
@@ -237,6 +241,7 @@ def choose_ensemble(
         orders=orders,
         workers=workers,
         execution=execution,
+        on_plan=on_plan,
         on_status=on_status,
         setup=setup,
     )

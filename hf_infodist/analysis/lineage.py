@@ -151,7 +151,8 @@ class Lineage(Shown):
         head += [f"its codelength\n{each}", "of usual\n%", f"mean distance\n{each}"]
         lines = [f"what it takes to make each model from another, {images}, protocol {protocol.name}"]
         scale = unit.of(1.0) / images.k
-        lines += [text_table(head, [_cells(one, scale) for one in self.descents], left=(0, 1, 5))]
+        names = [one.model for one in self.descents]
+        lines += [text_table(head, [_cells(one, scale) for one in self.descents], left=(0, 1, 5), names=names)]
         lines += [
             f"{one.model} is the same function as {', '.join(one.copies)}" for one in self.descents if one.copies
         ]

@@ -1,14 +1,13 @@
 """Which models of a matrix are nearest to one of them."""
 
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_infodist.analysis.geometry import nearest
-from hf_infodist.errors import NotFoundError
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
+from hf_infodist.results.names import find_name
 from hf_infodist.results.shown import Shown
 from hf_infodist.results.words import Unit, number, rounded
 from hf_infodist.table import text_table
@@ -57,17 +56,14 @@ class Neighbours(Shown):
     def of(cls, matrix: PairwiseMatrix, model: str, n: int | None = None) -> "Neighbours":
         """Look up the ``n`` nearest of those that have been compared with a model; all if None.
 
+        The model may be named by the end of its name.
+
         Raises:
             NotFoundError: If the matrix does not have the model.
+            UsageError: If several of its models may be meant.
         """
         names = [record.id for record in matrix.models]
-        if model not in names:
-            close = (get_close_matches(model, names, 1, 0) or names)[0]
-            raise NotFoundError(
-                f"the matrix has no model {model!r}",
-                f"it has {len(names)}: {', '.join(names[:10])}{', …' if len(names) > 10 else ''}",
-                f"infodist nearest {close} with the same options",
-            )
+        model = find_name(model, names, "infodist nearest {} with the same options")
         i = names.index(model)
         found = nearest(matrix.distances, i, n)
         rows = (_neighbour(matrix, i, j) for j, _ in found)
@@ -106,7 +102,8 @@ class Neighbours(Shown):
         ]
         told = told.replace(" per ", "/")
         head = ("", *(f"{what}\n{told}" for what in ("distance", "±", "it given this", "this given it")))
-        return f"nearest to {self.model}, {matrix.images}{protocol}\n{text_table(head, rows)}"
+        table = text_table(head, rows, names=[record.id for record in matrix.models])
+        return f"nearest to {self.model}, {matrix.images}{protocol}\n{table}"
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return a row for each neighbour."""

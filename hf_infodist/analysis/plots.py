@@ -20,7 +20,7 @@ from hf_infodist.results.pictures import (
     inches,
     new_figure,
     save,
-    short,
+    shortened,
 )
 
 _FOOTNOTE_INCHES = 6.5  # that a footnote takes
@@ -64,7 +64,7 @@ def draw_tree(tree: Tree, names: Sequence[str], *, groups: Sequence[str] | None 
     """Draw how models join into groups, and how far apart these are."""
     from scipy.cluster.hierarchy import dendrogram
 
-    n, labels = len(names), [short(name) for name in names]
+    n, labels = len(names), shortened(names)
     right, height = 0.3 + inches(labels), 1.1 + 0.24 * n
     width = max(4.5 + right, _FOOTNOTE_INCHES)
     figure = new_figure(width, height)
@@ -114,7 +114,7 @@ def draw_map(chart: Map, names: Sequence[str], *, groups: Sequence[str] | None =
     figure.text(0.98, 0.015, _quality(chart), ha="right", va="bottom", fontsize=FONT, color="#555555")
     figure.draw_without_rendering()  # limits and projection are known from here on
     places, page = (points, axes.bbox) if flat else (_projected(axes, points), cast(Any, figure.bbox))
-    place_names(axes, places, [short(name) for name in names], page)
+    place_names(axes, places, shortened(names), page)
     return figure
 
 
@@ -130,7 +130,7 @@ def draw_bars(
         unit: Of both.
         footnote: What is to be read below.
     """
-    labels = [short(name) for name in values]
+    labels = shortened(list(values))
     left, height = 0.3 + inches(labels), 1.2 + 0.28 * len(values)
     width = max(left + 4.5, _FOOTNOTE_INCHES)
     figure = new_figure(width, height)
@@ -154,20 +154,20 @@ def draw_descent(parents: Mapping[str, tuple[str | None, str]], *, footnote: str
         footnote: What is to be read below.
     """
     places = {name: (depth, row) for row, (depth, name) in enumerate(_below(parents, None, 0))}
-    labels, deepest = [short(name) for name in places], max(depth for depth, _ in places.values())
+    labels, deepest = shortened(list(places)), max(depth for depth, _ in places.values())
     width, height = max(1.0 + 0.9 * deepest + inches(labels), _FOOTNOTE_INCHES), 0.9 + 0.3 * len(places)
     figure = new_figure(width, height)
     axes = figure.add_axes((0, 0.4 / height, 1, (height - 0.6) / height))
     axes.set(xlim=(-0.3, width / 0.9 - 0.3), ylim=(len(places) - 0.5, -0.5))
     axes.axis("off")
-    for name, (x, y) in places.items():
+    for label, (name, (x, y)) in zip(labels, places.items(), strict=True):
         parent, told = parents[name]
         if parent is not None:
             left, top = places[parent]
             axes.plot([left, left, x], [top, y, y], color="#555555", linewidth=1.2, zorder=1)
             axes.text(left + 0.08, y - 0.05, told, fontsize=FONT - 1.5, va="bottom")
         axes.plot(x, y, "o", color=COLOURS[parent is not None], zorder=2)
-        axes.text(x + 0.12, y, short(name), fontsize=FONT, va="center")
+        axes.text(x + 0.12, y, label, fontsize=FONT, va="center")
     add_footer(figure, footnote)
     return figure
 

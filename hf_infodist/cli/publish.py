@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from hf_infodist.cli.options import AsJson
-from hf_infodist.cli.terminal import say, show
+from hf_infodist.cli.options import Output, command
+from hf_infodist.cli.terminal import say
 
 publish = typer.Typer(
     no_args_is_help=True,
@@ -13,39 +13,42 @@ publish = typer.Typer(
     help="Put the page or the metric on a Hub, as a Space of yours with the package that it needs.",
 )
 
-Repo = Annotated[str, typer.Argument(metavar="REPO", help="the Space: owner/name")]
-Push = Annotated[bool, typer.Option("--push", help="send it; otherwise only show what would be sent")]
-Private = Annotated[bool, typer.Option("--private", help="if the Space is made now, make it private")]
+Repo = Annotated[str, typer.Argument(metavar="REPO", help="The Space: owner/name.")]
+Push = Annotated[bool, typer.Option("--push", help="Send it; otherwise what would be sent is only shown.")]
+Private = Annotated[bool, typer.Option("--private", help="If the Space is made now, make it private.")]
 
 _NEXT = {"space": "the Hub builds it now: {url}", "metric": 'load it with evaluate.load("{repo}")'}
 
 
 @publish.command("space")
-def publish_space(repo: Repo, push: Push = False, private: Private = False, as_json: AsJson = False) -> None:
+@command
+def publish_space(repo: Repo, report: Output, push: Push = False, private: Private = False) -> None:
     """Publish the page of 'infodist show'.
 
-    For example: infodist publish space acme/infodist --push
+    Example: infodist publish space acme/infodist --push
     """
-    _publish("space", repo, push, private, as_json)
+    _publish("space", repo, push, private, report)
 
 
 @publish.command("metric")
-def publish_metric(repo: Repo, push: Push = False, private: Private = False, as_json: AsJson = False) -> None:
+@command
+def publish_metric(repo: Repo, report: Output, push: Push = False, private: Private = False) -> None:
     """Publish the metric that evaluate.load("REPO") finds.
 
-    For example: infodist publish metric acme/infodist-metric --push
+    Example: infodist publish metric acme/infodist-metric --push
     """
-    _publish("metric", repo, push, private, as_json)
+    _publish("metric", repo, push, private, report)
 
 
-def _publish(kind: str, repo: str, push: bool, private: bool, as_json: bool) -> None:
+def _publish(kind: str, repo: str, push: bool, private: bool, report: Output) -> None:
     from hf_infodist import publish
 
     if push:
         publication, commit = publish.publish(kind, repo, private=private)
-        show(publication.to_dict() | {"commit": commit}, f"{publication}\n\npublished: {commit}", as_json)
+        fields = publication.to_dict() | {"commit": commit}
+        report.show_fields(fields, f"{publication}\n\npublished: {commit}", commit)
         say(_NEXT[kind].format(url=publication.url, repo=repo))
     else:
         publication = publish.prepare(kind, repo, private=private)
-        show(publication.to_dict() | {"commit": None}, str(publication), as_json)
+        report.show_fields(publication.to_dict() | {"commit": None}, str(publication), publication.url)
         say(f"nothing was sent; to send it: infodist publish {kind} {repo}{' --private' * private} --push")

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 
@@ -14,9 +14,9 @@ from hf_infodist.distances.code import ProgressCallback
 from hf_infodist.errors import UsageError
 from hf_infodist.home import Home
 from hf_infodist.hub import one_line
-from hf_infodist.pair import DIRECTIONS, Pair
+from hf_infodist.pair import Pair
 from hf_infodist.protocol import CodingProtocol
-from hf_infodist.results.distance import InformationDistance
+from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.words import to_bits
 
 PROJECT = "infodist"
@@ -67,12 +67,12 @@ class Curves:
         if self.then:
             self.then(direction, images, nats)
 
-    def complete(self, result: InformationDistance) -> None:
+    def complete(self, codes: Mapping[str, Codelength]) -> None:
         """Log the curves that were not logged by any process, such as those of the store; all processes call this."""
-        missing = set(DIRECTIONS) - set(gather_object(sorted(self.seen)))
+        missing = set(codes) - set(gather_object(sorted(self.seen)))
         mine = bool(self.trackers) and PartialState().is_main_process
         for direction in sorted(missing) if mine else ():
-            for images, nats in getattr(result, direction).curve(len(self.pair.images)):
+            for images, nats in codes[direction].curve(len(self.pair.images)):
                 self._log(direction, images, nats)
         self._finish()
 

@@ -122,7 +122,7 @@ class InformationDistance(Shown):
             (f"{a} given {b}", *_cells(self.a_given_b, unit)),
             (f"{b} given {a}", *_cells(self.b_given_a, unit)),
         ]
-        table = text_table(_columns(self.larger, unit), rows)
+        table = text_table(_columns(self.larger, unit), rows, names=(a, b))
         return f"{what}\n{table}\n\n{self.explain(unit)}"
 
     def explain(self, unit: Unit = Unit.BITS) -> str:
@@ -147,9 +147,9 @@ class InformationDistance(Shown):
 
     def plot(self, unit: Unit = Unit.BITS) -> "Figure":
         """Draw what both directions have cost after so many images."""
-        from hf_infodist.results.pictures import draw_curves, footer, short
+        from hf_infodist.results.pictures import draw_curves, footer, shortened
 
-        a, b = short(self.model_a.id), short(self.model_b.id)
+        a, b = shortened([self.model_a.id, self.model_b.id])
         codes = {f"{a}\n given {b}": self.a_given_b, f"{b}\n given {a}": self.b_given_a}
         curves = {f"{name}: {code.rate(unit)}": code.curve() for name, code in codes.items()}
         return draw_curves(curves, footer(self.images, self.protocol), unit)
@@ -197,7 +197,7 @@ class ComplexityTable(Shown):
     def text(self, unit: Unit = Unit.BITS) -> str:
         """Return a table, one row per model."""
         rows = [(model.id, *_cells(code, unit)) for model, code in zip(self.models, self.codelengths, strict=True)]
-        table = text_table(_columns(self.codelengths[0], unit), rows)
+        table = text_table(_columns(self.codelengths[0], unit), rows, names=[model.id for model in self.models])
         return f"complexity on {self.images}, protocol {self.protocol.name}\n{table}"
 
     @property

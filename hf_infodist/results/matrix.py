@@ -104,13 +104,13 @@ class PairwiseMatrix(Shown):
 
     def text(self, unit: Unit = Unit.BITS) -> str:
         """Return a table: a row per teacher, a column per student."""
-        names = [f"{i} {model.id}" for i, model in enumerate(self.models)]
+        names = [model.id for model in self.models]
         protocol = f", protocol {self.protocol.name}" if self.protocol else ""
         sample = f"{self.images}{protocol}"
         what = f"{unit} per image to turn the column's model into the row's" if self.protocol else self.measure
         columns = range(len(names))
         rows = [[name, *(self._cell(i, j, unit) for j in columns)] for i, name in enumerate(names)]
-        lines = [f"{what}, {sample}", text_table(["", *map(str, columns)], rows)]
+        lines = [f"{what}, {sample}", text_table(["", *map(str, columns)], rows, names=names, numbered=True)]
         lines += [f"{i} and {j} are the same network" for i, j in self.twins]
         lines += [f"{i} given {j} failed: {text}" for (i, j), text in sorted(self.errors.items())]
         return "\n".join(lines)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hf_infodist.protocol import CODING_VERSION, CodingProtocol
 from hf_infodist.results.records import ImagesRecord
 from hf_infodist.results.words import Unit
+from hf_infodist.table import short_names
 
 Numbers = NDArray[np.float64]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
@@ -100,7 +101,8 @@ def draw_matrix(values: Numbers, names: Sequence[str], order: Sequence[int], *, 
         unit: Of the numbers.
     """
     n = len(names)
-    labels = [f"{short(names[i])}  {place + 1}" for place, i in enumerate(order)]
+    told = shortened(names)
+    labels = [f"{told[i]}  {place + 1}" for place, i in enumerate(order)]
     side, left = max(3.0, 0.36 * n), 0.3 + inches(labels)
     width, height = left + side + 1.1, side + 1.0
     figure = new_figure(width, height)
@@ -144,9 +146,12 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def short(name: str) -> str:
-    """Leave out the middle of a very long name; both its beginning and its end tell models apart."""
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 3]}…{name[1 - _LONGEST * 2 // 3 :]}"
+def shortened(names: Sequence[str]) -> list[str]:
+    """Leave out the folder that names share, and the middle of very long ones: both ends tell models apart."""
+    return [
+        name if len(name) <= _LONGEST else f"{name[: _LONGEST // 3]}…{name[1 - _LONGEST * 2 // 3 :]}"
+        for name in short_names(names)
+    ]
 
 
 def inches(labels: Sequence[str]) -> float:
