@@ -13,13 +13,15 @@ import yaml
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.hub import refusal
 from hf_infodist.models.names import locate
+from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.distance import InformationDistance
 from hf_infodist.results.records import ModelRecord, package_versions
+from hf_infodist.results.words import Unit, amount, to_bits
 
 SCHEMA = "infodist.card/1"
 CARD, DATA = "README.md", "infodist.yaml"
 _TITLE = "Nearest checkpoints by information distance"
-_HEAD = ("| checkpoint | distance | this given it | it given this | per image |", "|---|---:|---:|---:|---:|")
+_HEAD = ("| checkpoint | distance | this given it | it given this | total |", "|---|---:|---:|---:|---:|")
 _MEANING = (
     "*This given it* is what it costs to turn a copy of the checkpoint into this model: each image is paid for before "
     "it is learnt from, with the Kullback-Leibler divergence. The distance is the larger of the two directions, with "
@@ -92,12 +94,21 @@ class NearestCheckpoints:
         parts = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
         sample = f"{images.k:,} images of {_escaped(images.id)} ({parts}), protocol `{protocol.name}`"
         rows = [
-            f"| {_link(result.model_b)} | {result.nats:,.2f} ± {result.stderr_nats:,.2f} "
-            f"| {result.a_given_b.nats:,.2f} | {result.b_given_a.nats:,.2f} | {result.nats_per_image:.4f} |"
+            f"| {_link(result.model_b)} | {rates} | {amount(to_bits(result.nats), to_bits(result.stderr_nats))} |"
             for result in self.results
+            for rates in [" | ".join(map(_rate, (result.larger, result.a_given_b, result.b_given_a)))]
         ]
         made = f"All figures and settings are in [{DATA}]({DATA}), made by hf-infodist {version('hf-infodist')} with"
-        lines = [_BEGIN, f"## {_TITLE}", "", *_HEAD, *rows, "", f"In nats, on {sample}. {_MEANING} {made}", ""]
+        lines = [
+            _BEGIN,
+            f"## {_TITLE}",
+            "",
+            *_HEAD,
+            *rows,
+            "",
+            f"In bits per image, and in all, on {sample}. {_MEANING} {made}",
+            "",
+        ]
         return "\n".join([*lines, "```bash", self._command(), "```", _END])
 
     def _command(self) -> str:
@@ -206,6 +217,10 @@ def _card_of(api: Any, repo: str, revision: str | None) -> str:
 def _unsent(repo: str, error: Exception) -> NotFoundError:
     what, why = f"no pull request could be opened in {repo!r}", str(error).splitlines()[0]
     return NotFoundError(what, why, "try again, or use --into FOLDER and send the files yourself")
+
+
+def _rate(code: Codelength) -> str:
+    return " ± ".join(filter(None, Unit.BITS.each(code.nats, code.stderr_nats, len(code.image_nats))))
 
 
 def _link(model: ModelRecord) -> str:

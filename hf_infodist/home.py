@@ -40,6 +40,15 @@ class Home:
         """Folder of what the page for a browser has shown."""
         return self.folder / "pages"
 
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of the curves that TensorBoard reads."""
+        return self.folder / "tensorboard"
+
+    def answer_to(self, question: str) -> Path:
+        """Return the note that says which codelengths answer a question, by its key: can be deleted at any time."""
+        return self.folder / "answers" / f"{question}.json"
+
     def outputs_of(self, key: str) -> Path:
         """Return the folder of the outputs of one model on one sample."""
         return self.outputs / key

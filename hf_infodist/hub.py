@@ -36,7 +36,7 @@ def refusal(kind: str, repo: str, revision: str | None, error: BaseException) ->
     """Return what to tell somebody who asked the Hub for a repository and got an error.
 
     Args:
-        kind: ``model`` or ``dataset``.
+        kind: ``model``, ``dataset`` or ``space``.
         repo: ``org/name``.
         revision: Branch, tag or commit, if one was asked for.
         error: What a client of the Hub has raised.
@@ -44,10 +44,8 @@ def refusal(kind: str, repo: str, revision: str | None, error: BaseException) ->
     Returns:
         None if the error did not come from the Hub, nor from the way there.
     """
-    for part in _chain(error, context=True):  # datasets keeps the answer there, where it raises in its own words
-        response = getattr(part, "response", None)
-        if response is not None and response.headers.get("X-Error-Code") != "EntryNotFound":
-            return _refused(kind, repo, revision, response)
+    if (response := _answer(error)) is not None:
+        return _refused(kind, repo, revision, response)
     return unreachable(repo, "the Hub", error) if any(map(_is_network, _chain(error))) else None
 
 
@@ -80,10 +78,20 @@ def unreachable(name: str, place: str, error: BaseException | None = None) -> No
     what, local = f"{name!r} cannot be fetched now", "use what is cached or local, such as demo:cnn and digits"
     if constants.HF_HUB_OFFLINE:
         return NotFoundError(what, "HF_HUB_OFFLINE is set, and the cache does not have it", f"unset it, or {local}")
-    reasons = [part for part in _chain(error, context=True) if _is_network(part)]
-    reason = f" ({one_line(reasons[-1])})" if reasons else ""
-    why = f"{place} cannot be reached{reason}, and the cache does not have it; this does not mean a typo"
+    why = f"{place} cannot be reached{_reason(error)}, and the cache does not have it; this does not mean a typo"
     return NotFoundError(what, why, f"check the connection and try again, or {local}")
+
+
+def unsendable(repo: str, error: BaseException) -> NotFoundError | None:
+    """Say that nothing can be sent to a repository now; None if the error does not come from the way there."""
+    from huggingface_hub import constants
+
+    what = f"nothing can be sent to {repo!r} now"
+    if constants.HF_HUB_OFFLINE:
+        return NotFoundError(what, "HF_HUB_OFFLINE is set", "unset it, and type the same again")
+    if _answer(error) is not None or not (reason := _reason(error)):
+        return None
+    return NotFoundError(what, f"the Hub cannot be reached{reason}", "check the connection, and type the same again")
 
 
 def one_line(error: BaseException) -> str:
@@ -100,7 +108,8 @@ def nearest(kind: str, repo: str) -> list[str]:
     searches += [{"author": owner}] if owner else []
     if kind == "model":
         searches = [search | {"filter": "image-classification"} for search in searches]
-    ask = HfApi().list_models if kind == "model" else HfApi().list_datasets
+    api = HfApi()
+    ask: Any = {"model": api.list_models, "dataset": api.list_datasets, "space": api.list_spaces}[kind]
     try:
         ids = {info.id for search in searches for info in ask(**search, limit=100)}
     except Exception:  # a suggestion must not hide the error that it belongs to
@@ -132,6 +141,21 @@ def _chain(error: BaseException | None, *, context: bool = False) -> Iterator[Ba
     while error is not None:
         yield error
         error = error.__cause__ or (error.__context__ if context else None)
+
+
+def _answer(error: BaseException) -> Any:
+    """Return the answer of the Hub that an error came from, but for one that says that a file is missing."""
+    for part in _chain(error, context=True):  # datasets keeps the answer there, where it raises in its own words
+        response = getattr(part, "response", None)
+        if response is not None and response.headers.get("X-Error-Code") != "EntryNotFound":
+            return response
+    return None
+
+
+def _reason(error: BaseException | None) -> str:
+    """Return what is wrong with the way to the Hub, in brackets; nothing if it is not known."""
+    reasons = [part for part in _chain(error, context=True) if _is_network(part)]
+    return f" ({one_line(reasons[-1])})" if reasons else ""
 
 
 def _is_network(error: BaseException) -> bool:

@@ -126,10 +126,11 @@ def start_workers(processes: int, arguments: Sequence[str]) -> int:
         processes: How many.
         arguments: Of the command line; those that start processes are without effect in a worker.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # workers report their errors themselves
+    logging.disable(logging.CRITICAL)  # workers report their errors themselves
     with tempfile.TemporaryDirectory(prefix="infodist-") as folder:
         os.environ[FIRST_ERROR] = str(Path(folder, "reported"))
         os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -147,7 +148,10 @@ def start_workers(processes: int, arguments: Sequence[str]) -> int:
             elastic_launch(config, sys.executable)("-m", "hf_infodist.cli", *arguments)
         except ChildFailedError as error:
             return error.get_first_failure()[1].exitcode
+        except SignalException as error:
+            raise KeyboardInterrupt from error
         finally:
+            logging.disable(logging.NOTSET)
             del os.environ[FIRST_ERROR]
     return 0
 
@@ -163,8 +167,8 @@ def make_accelerator() -> Accelerator:
     accelerator = Accelerator(cpu=gpus == 0, mixed_precision="bf16" if use_bf16 else "no")
     if 0 < gpus < accelerator.num_processes:
         raise UsageError(
-            f"{accelerator.num_processes} processes are too many",
-            f"there are {gpus} GPUs, and each process needs one of its own",
-            f"use --processes {gpus}",
+            f"{accelerator.num_processes} workers are too many",
+            f"there are {gpus} GPUs, and each worker needs one of its own",
+            f"use --workers {gpus}",
         )
     return accelerator

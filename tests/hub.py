@@ -12,7 +12,6 @@ request, only the owner writes. `python tests/hub.py FOLDER` serves until interr
 import base64
 import hashlib
 import json
-import re
 import socket
 import sys
 import threading
@@ -23,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-import yaml
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from front_matter import front_matter, wrong_in_space
 
 OWNER, GUEST = "hf_owner", "hf_guest"  # tokens
 USERS = {OWNER: "acme", GUEST: "guest"}
-LFS = (".safetensors", ".bin", ".parquet", ".png", ".jpg")
+LFS = (".safetensors", ".bin", ".parquet", ".png", ".jpg", ".whl")
 BORN = "2026-01-01T00:00:00.000Z"
 
 
@@ -117,9 +116,7 @@ class Repository:
         return commit | facts | names | times
 
     def _metadata(self, oid: str) -> dict[str, Any]:
-        card = self.text("README.md", oid) if "README.md" in self.commits[oid] else ""
-        front = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
-        return (yaml.safe_load(front[1]) or {}) if front else {}
+        return front_matter(self.text("README.md", oid)) if "README.md" in self.commits[oid] else {}
 
 
 class Hub:
@@ -265,15 +262,19 @@ def _writing(app: FastAPI, hub: Hub) -> None:
         return JSONResponse(answer)
 
     @app.post("/api/validate-yaml")
-    async def validate() -> dict:
-        return {"errors": [], "warnings": []}
+    async def validate(request: Request) -> Response:
+        asked = await request.json()
+        wrong = wrong_in_space(front_matter(asked["content"])) if asked["repoType"] == "space" else []
+        return JSONResponse({"errors": [{"message": each} for each in wrong], "warnings": []}, 400 if wrong else 200)
 
     @app.post("/api/{kind}/{org}/{name}/preupload/{revision:path}")
     async def preupload(kind: str, org: str, name: str, revision: str, request: Request) -> dict:
-        hub.find(request, kind, f"{org}/{name}").resolve(revision)
+        there = hub.find(request, kind, f"{org}/{name}").files(revision)
         asked = (await request.json())["files"]
         modes = {file["path"]: "lfs" if file["path"].endswith(LFS) else "regular" for file in asked}
-        return {"files": [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes.items()]}
+        oids = {path: file.content.name if file.lfs else file.git_oid for path, file in there.items()}
+        files = [{"path": p, "uploadMode": m, "shouldIgnore": False, "oid": oids.get(p)} for p, m in modes.items()]
+        return {"files": files}
 
     @app.post("/{repository:path}.git/info/lfs/objects/batch")
     async def batch(request: Request) -> Response:
@@ -304,7 +305,8 @@ def _writing(app: FastAPI, hub: Hub) -> None:
         for line in lines:
             _apply(hub, files, line["key"], line["value"])
         oid = repository.commit(files, ref)
-        return {"commitOid": oid, "commitUrl": f"{hub.url}/{org}/{name}/commit/{oid}", "pullRequestUrl": url}
+        page = f"{hub.url}/{'' if kind == 'models' else f'{kind}/'}{org}/{name}"
+        return {"commitOid": oid, "commitUrl": f"{page}/commit/{oid}", "pullRequestUrl": url}
 
     @app.post("/api/{kind}/{org}/{name}/tag/{revision:path}")
     async def tag(kind: str, org: str, name: str, revision: str, request: Request) -> dict:
@@ -320,6 +322,8 @@ def _apply(hub: Hub, files: Files, key: str, value: dict[str, Any]) -> None:
         files[value["path"]] = File(hub.keep(base64.b64decode(value["content"])), lfs=False)
     elif key == "lfsFile":
         files[value["path"]] = File(hub.folder / value["oid"], lfs=True)
+    elif key == "deletedFile":
+        del files[value["path"]]
 
 
 @contextmanager

@@ -21,14 +21,14 @@ def serving(store: Path, port: int, cwd: Path | None = None, **limits: int) -> I
     env = os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
     server = subprocess.Popen(words, env=env, cwd=cwd, stdout=subprocess.DEVNULL)
     try:
-        _wait(f"http://127.0.0.1:{port}", server)
+        wait_for(f"http://127.0.0.1:{port}", server)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
         server.wait()
 
 
-def _wait(address: str, server: subprocess.Popen, seconds: float = 180.0) -> None:
+def wait_for(address: str, server: subprocess.Popen, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10):

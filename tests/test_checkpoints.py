@@ -183,7 +183,7 @@ def compare(home, *words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [("-k", "900", "-p", "thorough"), ("-k", "900", "-p", "thorough", "--processes", "2")], ids=["one", "two"]
+    "words", [("-k", "900", "-p", "thorough"), ("-k", "900", "-p", "thorough", "--workers", "2")], ids=["one", "two"]
 )
 def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, words):
     whole = json.loads(compare(tmp_path / "whole", *words).communicate()[0])

@@ -197,7 +197,7 @@ def test_orders_code_the_same_images_in_other_orders(images):
     assert code.gradient_images == pytest.approx(3 * single.gradient_images, rel=0.2)
     fields = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert fields["protocol"]["orders"] == 3 and fields["distance"]["stderr_orders_nats"] > 0
-    assert "over orders" in str(result)
+    assert "± orders" in str(result) and "mean of 3 orders" in str(result)
 
 
 def test_marginal_nats_are_the_price_of_knowing_how_frequent_classes_are(images):

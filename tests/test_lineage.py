@@ -54,7 +54,10 @@ def test_a_family_is_told_with_its_roots_and_directions():
     assert (b.nearest, b.nats, b.back_nats, b.second, b.second_nats) == ("a", 20, 21, "c", 22)
     assert b.usual_nats == 41 and b.mean_distance == (21 + 22 + 71 + 81 + 41) / 5 and not b.copies
     (row,) = (line.split() for line in str(found).splitlines() if line.startswith("b "))
-    assert row == ["b", "a", "20.0", "1.0", "21.0", "c", "22.0", "49%", "47.2"]
+    each = [f"{nats / math.log(2) / found.matrix.images.k:.3g}" for nats in (21, 22, 47.2)]
+    assert row[:2] == ["b", "a"] and row[4:] == [each[0], "c", each[1], "49", each[2]]
+    in_bits = 1 / math.log(2) / found.matrix.images.k
+    assert [float(cell) for cell in row[2:4]] == pytest.approx([20 * in_bits, in_bits], rel=0.04)
     root = found.descents[0]
     assert (root.candidate, root.nats) == ("b", 21)  # a root shows who is nearest
 

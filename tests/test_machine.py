@@ -152,7 +152,7 @@ def test_a_store_that_may_only_be_read_answers_what_it_has(tmp_path):
         subprocess.run(["mount", "-o", "remount,ro", home], check=True)
         again = infodist(*COMPARE, "--json", INFODIST_HOME=home)
         assert json.loads(again.stdout)["distance"] == json.loads(first.stdout)["distance"]
-        assert infodist("results", "ls", INFODIST_HOME=home).stdout.count("\n") == 2
+        assert infodist("results", "ls", "-q", INFODIST_HOME=home).stdout.count("\n") == 2
         told(infodist(*COMPARE[:-1], "41", INFODIST_HOME=home), 2, str(home), "Read-only file system", "INFODIST_HOME")
     finally:
         subprocess.run(["umount", home], check=True)
@@ -166,7 +166,7 @@ OUTPUTS = {
     "a matrix": (["matrix", *COMPARE[1:], "-o", "missing/m.json"], r"missing/m.json cannot be written"),
     "baselines": (["baselines", *COMPARE[1:], "-o", "missing/b.json"], r"missing/b.json cannot be written"),
     "complexity": (["complexity", "demo:cnn", "-i", "digits", "-k", "40", "-o", "no/c.json"], r"no/c.json cannot be"),
-    "a map": (["map", "m.json", "-o", "file"], r"file is a file\na folder is to be filled"),
+    "a map": (["map", "m.json", "--into", "file"], r"file is a file\na folder is to be filled"),
     "a card": (["card", "demo:cnn", "-a", "demo:vit", "-i", "digits", "--into", "file"], r"file is a file"),
     "nearest": (["nearest", "demo:cnn", "demo:vit", "-i", "digits", "-o", "missing/n.json"], r"missing/n.json cannot"),
     "lineage": (["lineage", "demo:cnn", "demo:vit", "-i", "digits", "-o", "missing/n.json"], r"missing/n.json cannot"),

@@ -104,7 +104,7 @@ def test_neighbours_are_sorted_by_the_larger_direction():
     assert (first.from_model, first.to_model) == (matrix.nats[j, 2], matrix.nats[2, j])
     assert len(Neighbours.of(matrix, "acme/a", 2).neighbours) == 2
     assert len(Neighbours.of(without(matrix, (2, 0)), "acme/a").neighbours) == 4
-    with pytest.raises(NotFoundError, match="no model 'acme/aa'") as error:
+    with pytest.raises(NotFoundError, match="no model is named 'acme/aa'") as error:
         Neighbours.of(matrix, "acme/aa")
     assert "infodist nearest acme/a " in error.value.fix
 
@@ -122,7 +122,7 @@ def test_the_command_draws_a_matrix_and_says_how_far_to_trust_it(capsys, tmp_pat
     full = whole()
     for name, matrix in (("a", without(full, (0, 1))), ("b", without(full, (1, 0)))):
         (tmp_path / f"{name}.json").write_text(json.dumps(matrix.to_dict()))
-    code, out, _ = run(capsys, "map", tmp_path / "a.json", tmp_path / "b.json", "-o", tmp_path / "out", "--json")
+    code, out, _ = run(capsys, "map", tmp_path / "a.json", tmp_path / "b.json", "--into", tmp_path / "out", "--json")
     fields = json.loads(out)
     assert code == 0 and fields == json.loads((tmp_path / "out" / "geometry.json").read_text())
     assert fields["models"] == list(NAMES) and fields["triangles"]["triples"] == 20
@@ -131,7 +131,7 @@ def test_the_command_draws_a_matrix_and_says_how_far_to_trust_it(capsys, tmp_pat
         with Image.open(tmp_path / "out" / f"{name}.png") as picture:
             picture.verify()
         assert (tmp_path / "out" / f"{name}.svg").stat().st_size > 1000
-    code, _, err = run(capsys, "map", tmp_path / "a.json", "-o", tmp_path / "none")
+    code, _, err = run(capsys, "map", tmp_path / "a.json", "--into", tmp_path / "none")
     assert code == 4 and "1 of 15 distances are missing" in err and "infodist matrix" in err
     assert not (tmp_path / "none").exists()
 
@@ -143,7 +143,7 @@ def test_the_command_asks_a_matrix_for_neighbours(capsys, tmp_path):
     assert (
         code == 0
         and out == f"{expected}\n"
-        and [line.split()[0] for line in out.splitlines()[2:]] == [one.id for one in expected.neighbours]
+        and [line.split()[0] for line in out.splitlines()[3:]] == [one.id for one in expected.neighbours]
     )
     for words in (["demo:vit"], ["demo:vit", "demo:cnn", "--matrix", "m.json"]):
         code, _, err = run(capsys, "nearest", *words)

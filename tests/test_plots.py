@@ -3,7 +3,6 @@
 import itertools
 import math
 import xml.etree.ElementTree as ElementTree
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from PIL import Image
 from scipy.spatial.distance import pdist, squareform
 
 from hf_infodist.analysis.geometry import Geometry, Map, isomap
-from hf_infodist.analysis.plots import COLOURS, draw_all, draw_curves, draw_map, draw_matrix, draw_tree, save
-from hf_infodist.results.codelength import Codelength
+from hf_infodist.analysis.plots import draw_all, draw_bars, draw_descent, draw_map, draw_tree
+from hf_infodist.results.pictures import COLOURS, draw_curves, draw_matrix, save
+from hf_infodist.results.words import Unit
 
 NAMES = (
     *(f"hf-hub:timm/tf_efficientnet_lite{i}.in1k@main" for i in range(4)),
@@ -110,25 +110,39 @@ def test_a_tree_joins_at_the_heights_of_its_linkage():
     assert axes.get_xlim()[1] == 0 and "nats" in axes.get_xlabel()
 
 
-def result():
-    def code(*block_nats):
-        nats = np.repeat(np.array(block_nats) / 8, 8)
-        return Codelength(nats, 50.0, 60.0, (), tuple(range(8, 8 * len(block_nats) + 1, 8)), 0.05, 0.0)
-
-    a, b = (SimpleNamespace(id=name) for name in NAMES[:2])
-    return SimpleNamespace(model_a=a, model_b=b, a_given_b=code(8.0, 4, 2, 1), b_given_a=code(20.0, 5, 3, 2))
+CURVES = {NAMES[0]: [(8, 8.0), (16, 12.0), (32, 15.0)], NAMES[1]: [(8, 20.0), (32, 30.0)]}
 
 
-def test_curves_end_at_the_codelengths_and_say_both_units():
-    figure = draw_curves(result())
-    axes = figure.axes[0]
-    ends = [tuple(line.get_xydata()[-1]) for line in axes.lines if len(line.get_xydata()) > 1]
-    assert ends == [(32, pytest.approx(15)), (32, pytest.approx(30))]
-    assert "nats" in axes.get_ylabel() and axes.child_axes[0].get_ylabel() == "bits"
+def test_curves_begin_at_nothing_and_end_at_the_codelengths_in_either_unit():
+    for unit, one in ((Unit.BITS, 1 / math.log(2)), (Unit.NATS, 1)):
+        figure = draw_curves(CURVES, "a footnote", unit)
+        (axes,) = figure.axes
+        lines = [line.get_xydata() for line in axes.lines if len(line.get_xydata()) > 1]
+        assert all((line[0] == 0).all() for line in lines)
+        assert [tuple(line[-1]) for line in lines] == [(32, pytest.approx(15 * one)), (32, pytest.approx(30 * one))]
+        assert axes.get_ylabel().endswith(unit)
+        figure.draw_without_rendering()
+        assert_apart([*boxes([*figure.legends[0].get_texts(), *figure.texts], figure), axes.bbox], figure)
+
+
+def test_bars_are_as_long_as_the_numbers_and_their_errors():
+    figure = draw_bars("nearest to x", {NAMES[0]: (0.5, 0.1), NAMES[1]: (0.7, 0.2)}, unit="bits per image")
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [0.5, 0.7]
+    (errors,) = axes.collections
+    ends = np.array([segment[:, 0] for segment in errors.get_segments()])
+    assert ends == pytest.approx(np.array([(0.4, 0.6), (0.5, 0.9)]))
     figure.draw_without_rendering()
-    bits, nats = axes.child_axes[0].get_ylim()[1], axes.get_ylim()[1]
-    assert bits == pytest.approx(nats / math.log(2))
-    assert_apart([*boxes(figure.legends[0].get_texts(), figure), axes.bbox], figure)
+    assert_apart(boxes([*axes.get_yticklabels(), axes.title, axes.xaxis.label], figure), figure)
+
+
+def test_descent_is_drawn_from_parents_to_children_whatever_their_order():
+    parents = {"c": ("b", "2"), "b": ("a", "1"), "a": (None, ""), "d": (None, "")}
+    figure = draw_descent(parents, footnote="bits")
+    texts = [text for text in figure.axes[0].texts if text.get_text() in parents]
+    places = {text.get_text(): text.get_position() for text in texts}
+    assert places["a"][0] < places["b"][0] < places["c"][0] and places["d"][0] == places["a"][0]
+    assert places["a"][1] < places["b"][1] < places["c"][1] and len({y for _, y in places.values()}) == 4
 
 
 def test_the_same_numbers_give_the_same_files(tmp_path):
@@ -153,5 +167,5 @@ def test_drawing_leaves_no_figure_and_no_setting_behind(tmp_path):
         return dict(matplotlib.rcParams), list(_pylab_helpers.Gcf.figs)  # other tests may have left some
 
     before = state()
-    save(draw_curves(result()), tmp_path / "curves")
+    save(draw_curves(CURVES), tmp_path / "curves")
     assert state() == before

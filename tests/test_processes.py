@@ -147,18 +147,18 @@ def nats(*words):
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_processes_give_the_same_nats_as_one(processes):
     words = ("-k", "200", "--orders", "2") if processes == 3 else ("-k", "200")  # 3 share 4 runs unevenly
-    assert nats(*words, "--processes", processes.__str__()) == pytest.approx(nats(*words), rel=1e-9)
+    assert nats(*words, "--workers", processes.__str__()) == pytest.approx(nats(*words), rel=1e-9)
 
 
 @pytest.mark.slow
 def test_processes_that_share_each_batch_agree_up_to_round_off():
     words = ("-k", "300", "-p", "single")  # one learner of frozen BatchNorm: all of its batches are shared
-    assert nats(*words, "--processes", "2", "--data-parallel") == pytest.approx(nats(*words), rel=1e-4)
+    assert nats(*words, "--workers", "2", "--data-parallel") == pytest.approx(nats(*words), rel=1e-4)
 
 
 @pytest.mark.slow
 def test_an_error_of_several_processes_is_told_once():
-    done = compare("--processes", "2", a="demo:cnnn")
+    done = compare("--workers", "2", a="demo:cnnn")
     assert done.returncode == 3 and done.stdout == ""
     assert done.stderr.count("error:") == 1 and done.stderr.count("Traceback") == 0
     assert len(done.stderr.strip().splitlines()) <= 4  # one line says what is being loaded

@@ -32,18 +32,28 @@ def nats(*words):
     return compare(*words)["distance"]["nats"]
 
 
+def apart(text):
+    """Words of a text, and the numbers between them."""
+    return re.split(r"\d[\d.,]*", text), [float(one.rstrip(".")) for one in re.findall(r"\d[\d.]*", text)]
+
+
 @pytest.mark.slow  # .ci/run runs the demo itself, too
 def test_demo_runs_offline_and_says_what_the_number_means():
     done = subprocess.run([INFODIST, "demo"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "demo:cnn given demo:vit" in done.stdout and "bits to know what" in done.stdout
+    (shown,) = re.findall(r"```\n(demo:cnn and demo:vit on.*?)```", (ROOT / "README.md").read_text(), re.S)
+    told, here = ([re.split(r"[-+\d.,±]+", text), re.findall(r"\d[\d.]*", text)] for text in (shown, done.stdout))
+    assert told[0] == here[0]  # to the letter, and the numbers up to their last digits
+    assert [float(one.strip(".")) for one in told[1]] == pytest.approx(
+        [float(one.strip(".")) for one in here[1]], rel=0.03
+    )
 
 
 def test_python_of_the_readme_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     namespace = {}
     exec(compile(code, "README.md", "exec"), namespace)
-    assert namespace["result"].nats > 0 and "distance" in capsys.readouterr().out
+    assert namespace["result"].nats > 0 and "bits per image" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def test_comparing_moves_the_curve_and_its_link_survives_a_restart(visit, site, 
 def test_stopping_keeps_what_there_is_marked_as_partial(visit):
     page = visit("/?a=demo:cnn&b=random:demo:vit&k=1500&protocol=thorough")
     page.locator("#go").click()
-    page.locator("#status", has_text="nats so far").wait_for()
+    page.locator("#status", has_text="bits so far").wait_for()
     page.locator("#halt").click()
     partial = page.locator("#result .partial")
     partial.wait_for()

@@ -217,7 +217,7 @@ def test_what_is_stored_opens_whatever_its_names_are(asked, tmp_path):
         assert "bits" in shown[compare.result] and shown[compare.link] == asked_for.query
         assert shown[compare.curves].visible
     ranked = last(nearest.rank(VISITOR, pair.a, pair.b, pair.images, pair.k, pair.protocol, pair.seed))
-    assert "bits an image" in ranked[nearest.result] and asked == []
+    assert "bits per image" in ranked[nearest.result] and asked == []
 
 
 def test_the_nearest_is_ranked_with_errors_and_says_what_failed(asked, tmp_path):

@@ -1,7 +1,6 @@
 """What came with the page is of this version; what it shows of a record is text, numbers and nothing else."""
 
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +12,13 @@ from hf_infodist.page.compare_tab import drawn
 from hf_infodist.page.events import Block, Checked, Done, Failed, Stage, Stopped, Waiting, from_line, to_line
 from hf_infodist.page.eviction import evict_oldest
 from hf_infodist.page.matrices import Group, known_groups, stored_record
-from hf_infodist.page.records import ANCHORS, SHIPPED, Opinion, Record, Records, greeting, shipped
+from hf_infodist.page.records import SHIPPED, Opinion, Record, Records, greeting, shipped
 from hf_infodist.page.request import DEMO, KNOWN, Comparison, Limits, Refusal, requested
-from hf_infodist.page.ruler import ruler
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.results.matrix import PairwiseMatrix
 from hf_infodist.results.records import ImagesRecord, ModelRecord
+from hf_infodist.results.ruler import ANCHORS
+from hf_infodist.results.words import amount, number, rounded, to_bits
 
 REPAIR = "python -m hf_infodist.page.precompute, and infodist study anchors"
 
@@ -48,7 +48,7 @@ def test_what_came_with_the_page_was_measured_by_the_protocols_of_today():
         protocol = json.loads(json.dumps(PROTOCOLS[record.comparison.protocol].to_dict()))
         assert record.result["protocol"] == protocol, REPAIR
         assert (SHIPPED / f"{record.comparison.key}.json").is_file(), REPAIR
-    for anchors in json.loads((SHIPPED / ANCHORS).read_text()):
+    for anchors in json.loads(ANCHORS.read_text()):
         protocol = json.loads(json.dumps(PROTOCOLS[anchors["protocol"]["name"]].to_dict()))
         assert anchors["protocol"] == protocol, REPAIR
 
@@ -107,37 +107,24 @@ def test_a_hostile_label_in_a_record_stays_text(embedded):
 def test_the_result_marks_the_larger_direction_and_agrees_with_its_numbers():
     record = next(record for record in shipped() if (record.comparison.a, record.comparison.b) == DEMO[:2])
     page, distance = views.result(record), record.result["distance"]
-    assert f"{distance['nats'] / math.log(2):.1f} bits" in page
+    bits = to_bits(np.array([distance["nats"], distance["stderr_nats"]]))
+    assert f"{rounded(*bits / 400)[0]} bits per image" in page and f"{amount(*bits)} bits over 400 images" in page
     assert page.count("the distance</span>") == 1
     larger = max(("a_given_b", "b_given_a"), key=lambda way: record.result[way]["nats"])
-    rows = page.split("<tr><th scope=row>")
+    rows = page.split('<tr role="row">')
     marked = next(row for row in rows if "the distance</span>" in row)
-    assert f"{record.result[larger]['nats']:.1f}</td>" in marked
+    assert f">{number(to_bits(record.result[larger]['nats']))}</td>" in marked
 
 
 def test_a_partial_result_says_so_and_why():
     page = views.partial([("a_given_b", 64, 12.5)], Comparison("x/y", "demo:vit", k=400), "its time is over")
     assert "Partial result" in page and "its time is over" in page
-    assert "x/y given demo:vit" in page and "64 of 400" in page and "12.5" in page
+    assert "x/y given demo:vit" in page and "64 of 400" in page and "18.0" in page
 
 
 def test_a_cost_over_the_budget_says_what_fits():
     page = views.cost(Checked((10**6, 2 * 10**6), 5e12, 4000.0, "cpu", False, "the protocol probe or 64 images"))
     assert "What fits: the protocol probe or 64 images" in page and "67 min" in page
-
-
-def test_the_ruler_is_in_order_and_says_where_a_distance_lies():
-    for measured in (ruler("digits", 400, "standard"), ruler("org/photos", 400, "standard")):
-        relations = [anchor.relation for anchor in measured.anchors]
-        assert relations == ["same weights", "other seed", "other task", "random network"]
-        places = [measured.position(anchor.bits_per_image) for anchor in measured.anchors]
-        assert places == sorted(places) and places[0] < 0.01 and 0.9 < places[-1] <= 1
-        near, seed, task, far = (anchor.bits_per_image for anchor in measured.anchors)
-        assert "nearly the same function" in measured.sentence(near)
-        assert "another seed and another task" in measured.sentence((seed + task) / 2)
-        assert "another task and a random network" in measured.sentence((task + far) / 2)
-        assert "farther than a random network" in measured.sentence(2 * far)
-    assert ruler("digits", 400, "standard").same_settings and not ruler("digits", 100, "standard").same_settings
 
 
 def test_known_distances_are_grouped_by_what_may_be_compared(embedded, tmp_path):
@@ -188,9 +175,9 @@ def stored(tmp_path):
     a, b = (ModelRecord(name, "torch", None, 3, "0", {}) for name in ("./a", "org/b"))
     images = ImagesRecord("digits", None, None, "image", 4, 0, "f")
     store = Store(tmp_path)
-    for number, (teacher, student) in enumerate(((a, b), (b, a), (a, a))):
-        code = Codelength(np.full(4, 1.0 + number), 9.0, 9.0, (), (2, 4), 0.05, 1.0)
-        store.put(CodelengthRecord(str(number) * 32, teacher, student, images, PROTOCOLS["standard"], code, "cpu"))
+    for i, (teacher, student) in enumerate(((a, b), (b, a), (a, a))):
+        code = Codelength(np.full(4, 1.0 + i), 9.0, 9.0, (), (2, 4), 0.05, 1.0)
+        store.put(CodelengthRecord(str(i) * 32, teacher, student, images, PROTOCOLS["standard"], code, "cpu"))
     (tmp_path / "broken.json").write_text("{")
     return tmp_path
 
@@ -300,7 +287,7 @@ def test_names_on_the_map_cover_neither_one_another_nor_points(width):
         assert (low >= -1).all() and (high <= [width - 2 * _SIDES + 1, _HEIGHT]).all()
         assert not any(((low < dot) & (dot < high)).all() for dot in dots)
         assert not any(((low < boxes[j][1]) & (boxes[j][0] < high)).all() for j in range(i))
-    assert [note.text for note in figure.layout.annotations if "bits an image" in note.text]  # the scale
+    assert [note.text for note in figure.layout.annotations if "bits per image" in note.text]  # the scale
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ def test_matrix_tree_and_map_say_what_they_show(visit, size, scheme):
         for part in ("400 images of digits", "seed 0, protocol standard", "hf-infodist", "coding"):
             assert part in text
     assert page.locator("#map .xtick, #map .ytick, #map .xtitle").count() == 0
-    assert page.locator("#map .annotation", has_text="bits an image").count() == 1  # the scale
+    assert page.locator("#map .annotation", has_text="bits per image").count() == 1  # the scale
     order = "id => document.querySelector(`#${id} .js-plotly-plot`).layout.yaxis.ticktext"
     assert page.evaluate(order, "matrix") == page.evaluate(order, "tree")
     overlaps = """() => {

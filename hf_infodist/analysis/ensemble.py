@@ -4,14 +4,14 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from hf_infodist.analysis.averaging import Array, Gain, class_probabilities, hits_and_losses, measure_gain
 from hf_infodist.analysis.geometry import check_distances
 from hf_infodist.distances.pairwise import pairwise_distances
-from hf_infodist.distances.plan import Status
+from hf_infodist.distances.plan import Plan, Status
 from hf_infodist.errors import UnfitError, UsageError
 from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
 from hf_infodist.images.sample import Images, load_images
@@ -21,7 +21,13 @@ from hf_infodist.pair import Execution
 from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.matrix import PairwiseMatrix
+from hf_infodist.results.shown import Shown
+from hf_infodist.results.words import Unit, number
 from hf_infodist.table import text_table
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 SCHEMA = "infodist.ensemble/1"
 EXHAUSTIVE = 20_000  # choices up to which all are tried
@@ -54,8 +60,8 @@ class Candidate:
     within: bool
 
 
-@dataclass(frozen=True, eq=False)
-class EnsembleChoice:
+@dataclass(frozen=True, eq=False, repr=False)
+class EnsembleChoice(Shown):
     """The models to average, and what there is to say for them.
 
     Attributes:
@@ -97,18 +103,37 @@ class EnsembleChoice:
             "matrix": self.matrix.to_dict(),
         }
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Who was chosen, on what."""
+        return f"{', '.join(self.members)}, {self.matrix.images}"
+
+    def plot(self) -> "Figure":
+        """Draw the matrix they were chosen from."""
+        return self.matrix.plot()
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a row for each candidate."""
+        from hf_infodist.results.export import to_table
+
+        rows = [asdict(one) | {"chosen": one.id in self.members} for one in self.candidates]
+        return to_table(rows, self.matrix.images)
+
+    def text(self, unit: Unit = Unit.BITS) -> str:
         """Return who was asked about, who was chosen, and what it gains."""
         images, protocol, pick = self.matrix.images, self.matrix.protocol, self.pick
         assert protocol is not None
         lines = [f"{len(self.members)} of {len(self.candidates)} models, {images}, protocol {protocol.name}"]
         rows = [(one.id, _number(one.accuracy), _number(one.log_loss), self._fate(one)) for one in self.candidates]
-        lines += [text_table(("", "accuracy", "log loss", ""), rows, left=(0, 3))]
+        lines += [
+            text_table(("", "accuracy", "log loss", ""), rows, left=(0, 3), names=[one.id for one in self.candidates])
+        ]
         how = (
             "the most different of all choices" if pick.exhaustive else "one after the other, each the most different"
         )
-        lines += [f"chosen: {', '.join(self.members)}", f"  {how}: {pick.mean_distance:.1f} nats apart on average, "]
-        lines[-1] += f"{pick.least_distance:.1f} at least"
+        mean, least = (number(unit.of(nats) / images.k) for nats in (pick.mean_distance, pick.least_distance))
+        lines += [f"chosen: {', '.join(self.members)}"]
+        lines += [f"  {how}: {mean} {unit} per image apart on average, {least} at least"]
         if self.gain is None:
             return "\n".join([*lines, "the gain is not measured, nor who is good enough: these images have no labels"])
         lines += self.gain.lines("averaged")
@@ -166,6 +191,7 @@ def choose_ensemble(
     orders: int = 1,
     workers: int = 1,
     execution: Execution | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
     on_status: Callable[[Status], None] | None = None,
     setup: Callable[[], None] | None = None,
     **sample: Unpack[SampleOptions],
@@ -184,7 +210,8 @@ def choose_ensemble(
         orders: In how many orders a preset codes the images.
         workers: Processes of this machine.
         execution: How it is carried out.
-        on_status: As in `pairwise_distances`.
+        on_plan: As in `pairwise_distances`.
+        on_status: Likewise.
         setup: Likewise.
         **sample: How many images, in which order, and the other fields of a `Sample`.
 
@@ -214,6 +241,7 @@ def choose_ensemble(
         orders=orders,
         workers=workers,
         execution=execution,
+        on_plan=on_plan,
         on_status=on_status,
         setup=setup,
     )

@@ -6,7 +6,7 @@ The rule is one of those that ``studies/lineage.py`` compares; how often it is r
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from hf_infodist.errors import UnfitError
 from hf_infodist.models.declared import Declared
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
+from hf_infodist.results.shown import Shown
+from hf_infodist.results.words import Unit, number, rounded
 from hf_infodist.table import text_table
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 SCHEMA = "infodist.lineage/1"
 COPY_NATS_PER_IMAGE = 1e-3
@@ -72,8 +78,8 @@ class Descent:
         return told if self.as_declared else f"{told}: they differ"
 
 
-@dataclass(frozen=True)
-class Lineage:
+@dataclass(frozen=True, repr=False)
+class Lineage(Shown):
     """A parent for each of several models, or none.
 
     Attributes:
@@ -113,13 +119,40 @@ class Lineage:
             "matrix": self.matrix.to_dict(),
         }
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Of how many models, on what."""
+        return f"{len(self.descents)} models, {self.matrix.images}"
+
+    def plot(self) -> "Figure":
+        """Draw who was made from whom."""
+        from hf_infodist.analysis.plots import draw_descent
+        from hf_infodist.results.pictures import footer
+
+        scale = Unit.BITS.of(1.0) / self.matrix.images.k
+        parents = {
+            one.model: (one.parent, "" if one.nats is None else number(scale * one.nats)) for one in self.descents
+        }
+        footnote = f"bits per image; {footer(self.matrix.images, self.matrix.protocol)}"
+        return draw_descent(parents, footnote=footnote)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a row for each model; information in nats."""
+        from hf_infodist.results.export import to_table
+
+        return to_table([asdict(one) for one in self.descents], self.matrix.images)
+
+    def text(self, unit: Unit = Unit.BITS) -> str:
         """Return a table, and what the cards say."""
         images, protocol = self.matrix.images, self.matrix.protocol
         assert protocol is not None
-        head = ("model", "made from", "nats", "±", "back", "next best", "nats", "of usual", "mean distance")
-        lines = [f"nats to make each model from another, {images}, protocol {protocol.name}"]
-        lines += [text_table(head, map(_cells, self.descents), left=(0, 1, 5))]
+        each = f"{unit}/image"
+        head = ["model", "made from", f"codelength\n{each}", f"±\n{each}", f"back\n{each}", "next best"]
+        head += [f"its codelength\n{each}", "of usual\n%", f"mean distance\n{each}"]
+        lines = [f"what it takes to make each model from another, {images}, protocol {protocol.name}"]
+        scale = unit.of(1.0) / images.k
+        names = [one.model for one in self.descents]
+        lines += [text_table(head, [_cells(one, scale) for one in self.descents], left=(0, 1, 5), names=names)]
         lines += [
             f"{one.model} is the same function as {', '.join(one.copies)}" for one in self.descents if one.copies
         ]
@@ -219,13 +252,14 @@ def _check(matrix: PairwiseMatrix) -> None:
         )
 
 
-def _cells(one: Descent) -> tuple[str, ...]:
-    """Return a row of the table."""
+def _cells(one: Descent, scale: float) -> tuple[str, ...]:
+    """Return a row of the table: all codelengths times a scale."""
 
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.1f}"
+    def scaled(value: float | None) -> str:
+        return number(None if value is None else scale * value)
 
     parent = one.parent or f"– (nearest: {one.nearest or 'nobody'})"
-    share = f"{one.nats / one.usual_nats:.0%}" if one.nats is not None and one.usual_nats else ""
-    numbers = (number(one.nats), number(one.stderr_nats), number(one.back_nats))
-    return one.model, parent, *numbers, one.second or "", number(one.second_nats), share, number(one.mean_distance)
+    share = f"{100 * one.nats / one.usual_nats:.0f}" if one.nats is not None and one.usual_nats else ""
+    numbers = ("", "") if one.nats is None else rounded(scale * one.nats, scale * (one.stderr_nats or 0.0))
+    rest = (scaled(one.back_nats), one.second or "", scaled(one.second_nats), share, scaled(one.mean_distance))
+    return one.model, parent, *numbers, *rest

@@ -4,24 +4,30 @@ from typing import Annotated
 
 import typer
 
-from hf_infodist.cli.matrix import live, read_names, set_up_worker
-from hf_infodist.cli.options import AnyModels, Coding, ManyModels, Matrix, Report, Workers, command
+from hf_infodist.cli.comparing import ask_before
+from hf_infodist.cli.matrix import all_pairs, read_names, set_up_worker
+from hf_infodist.cli.options import AnyModels, Coding, ManyModels, Matrix, Report, Work, command
+from hf_infodist.cli.progress import live
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 
 
 @command
 def lineage(
+    context: typer.Context,
     sample: Sample,
     coding: Coding,
+    work: Work,
     report: Report,
     models: AnyModels = None,
     matrix: Matrix = None,
-    workers: Workers = 1,
 ) -> None:
-    """Who was made from whom: a parent for each model, or none, with the evidence and what its card declares.
+    """Tell which model was made from which.
 
-    Read from a matrix, or from all pairs of the models that are named; only what the store does not have is computed.
+    Each model has a parent or none, with the evidence and what its card declares. It is read from a matrix, or from
+    all pairs of the models that are named; of these only what the store does not have is computed.
+
+    Example: infodist lineage demo:cnn demo:vit random:demo:cnn -i digits
     """
     if (matrix is None) == (not models):
         raise UsageError(
@@ -29,55 +35,50 @@ def lineage(
             "the models are either those of a matrix or named, not both and not neither",
             "infodist lineage MODEL MODEL…, or infodist lineage --matrix matrix.json",
         )
-    from hf_infodist.analysis.lineage import Lineage
-    from hf_infodist.models.declared import read_declared
     from hf_infodist.results.files import read_matrix
 
-    if matrix is not None:
-        known = read_matrix(matrix)
-    else:
-        from hf_infodist.distances.pairwise import pairwise_distances
+    known = read_matrix(matrix) if matrix else all_pairs(context, read_names(models or []), sample, coding, work)
+    from hf_infodist.analysis.lineage import Lineage
+    from hf_infodist.models.declared import read_declared
 
-        with live() as on_status:
-            known = pairwise_distances(
-                read_names(models or []),
-                sample,
-                **vars(coding),
-                workers=workers,
-                on_status=on_status,
-                setup=set_up_worker,
-            )
     found = Lineage.of(known, read_declared([model.id for model in known.models]))
-    report.show(found)
+    brief = "\n".join(f"{one.model}\t{one.parent or ''}" for one in found.descents)
+    report.show(found, brief, "'infodist compare PARENT MODEL' tells more about one of them")
 
 
 @command
 def ensemble(
+    context: typer.Context,
     models: ManyModels,
     sample: Sample,
     coding: Coding,
+    work: Work,
     report: Report,
-    pick: Annotated[int, typer.Option("--pick", help="how many to choose")] = 2,
+    pick: Annotated[int, typer.Option("--pick", help="Choose so many.")] = 2,
     within: Annotated[
-        float, typer.Option("--within", min=0, max=1, help="how much less accurate than the best a member may be")
+        float, typer.Option("--within", min=0, max=1, help="Let a member be so much less accurate than the best.")
     ] = 0.02,
-    workers: Workers = 1,
 ) -> None:
-    """Which models to average: of those that are accurate enough, the most different ones, and what that gains.
+    """Choose the models that are best averaged.
 
-    Accuracy and gain are measured if the images have labels. Only distances that the store does not have are computed.
+    Of those that are accurate enough it takes the most different ones, and tells what averaging them gains. Accuracy
+    and gain are measured if the images have labels. Only distances that the store does not have are computed.
+
+    Example: infodist ensemble demo:cnn demo:vit random:demo:cnn -i digits
     """
     from hf_infodist.analysis.ensemble import choose_ensemble
 
-    with live() as on_status:
+    with live(work.time_limit) as on_status:
         choice = choose_ensemble(
             read_names(models),
             pick,
             sample,
             within=within,
             **vars(coding),
-            workers=workers,
+            workers=work.workers,
+            on_plan=ask_before(context, work),
             on_status=on_status,
             setup=set_up_worker,
         )
-    report.show(choice)
+    next = f"'infodist compare {' '.join(choice.members[:2])}' tells how the first two differ"
+    report.show(choice, "\n".join(choice.members), next)

@@ -1,14 +1,14 @@
 """Commands about several models."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hf_infodist.cli.options import MODEL, AsJson, Coding, Matrix, OneModel, Processes, Report, command
-from hf_infodist.cli.pair import code_complexity, compare_pair
-from hf_infodist.cli.start import start_processes
-from hf_infodist.cli.terminal import check_folder, say, show
+from hf_infodist.cli.comparing import code_complexity, compare_pair
+from hf_infodist.cli.options import MODEL, Coding, Matrix, OneModel, Output, Report, Run, command
+from hf_infodist.cli.terminal import check_folder, say
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 
@@ -16,101 +16,140 @@ from hf_infodist.images.request import Sample
 @command
 def complexity(
     context: typer.Context,
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=MODEL)],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"Models: each is {MODEL}.")],
     sample: Sample,
     coding: Coding,
+    run: Run,
     report: Report,
-    processes: Processes = 1,
 ) -> None:
-    """Complexity of models: what it costs to make each from a fresh network of its architecture."""
-    start_processes(processes, context)
+    """Measure what it costs to make models from fresh networks.
+
+    A fresh network has the architecture of the model and random weights.
+
+    Example: infodist complexity demo:cnn demo:vit -i digits -k 400
+    """
+    answers = [code_complexity(context, model, sample, coding, run) for model in models]
     from hf_infodist.results.distance import ComplexityTable
 
-    settings = coding.resolve(sample.seed)
-    records, codes = [], []
-    for model in models:
-        pair, code = code_complexity(model, sample, settings)
-        codes.append(code)
-        records.append(pair.b.record)
-    table = ComplexityTable(tuple(records), tuple(codes), pair.images.record, settings)
-    report.show(table)
+    codes = tuple(answer.codes[1, 0] for answer in answers)
+    records, images = tuple(answer.models[1] for answer in answers), answers[0].images
+    table = ComplexityTable(records, codes, images, coding.resolve(sample.seed))
+    brief = "\n".join(report.number(code.nats, images.k) for code in codes)
+    report.show(table, brief, "'infodist compare A B --complexities' tells a distance as a share of both")
 
 
 @command
 def card(
+    context: typer.Context,
     model: OneModel,
-    among: Annotated[list[str], typer.Option("--among", "-a", help="a checkpoint to compare with; give one or more")],
+    among: Annotated[list[str], typer.Option("--among", "-a", help="Compare with this checkpoint; give one or more.")],
     sample: Sample,
     coding: Coding,
-    into: Annotated[Path | None, typer.Option("--into", help="write README.md and infodist.yaml there")] = None,
-    pull_request: Annotated[bool, typer.Option("--pull-request", help="propose both to the model's owners")] = False,
-    as_json: AsJson = False,
+    run: Run,
+    report: Output,
+    into: Annotated[Path | None, typer.Option("--into", help="Write README.md and infodist.yaml there.")] = None,
+    pull_request: Annotated[bool, typer.Option("--pull-request", help="Propose both to the model's owners.")] = False,
 ) -> None:
-    """Nearest checkpoints of a model, as a section for its card: only shown, unless asked to put it there."""
+    """Make a section about nearest checkpoints for a model's card.
+
+    It is only shown, unless asked to put it there.
+
+    Example: infodist card demo:cnn --among demo:vit -i digits -k 400
+    """
     from hf_infodist import cards
 
     check_folder(into)
     cards.check_comparisons(model, among)
     repo = cards.check_pull_request(model, among, sample.images) if pull_request else ""
-    nearest = cards.NearestCheckpoints.of(compare_pair(model, other, sample, coding)[0] for other in among)
+    results = [compare_pair(context, (model, other), sample, coding, run) for other in among]
+    nearest = cards.NearestCheckpoints.of(results)
     if into:
         cards.write_section(nearest, into)
+        say(f"wrote {into / cards.CARD} and {into / cards.DATA}")
     if pull_request:
         say(f"opened {cards.open_pull_request(repo, nearest)}")
     text = f"==> {cards.CARD} <==\n{nearest.to_markdown()}\n\n==> {cards.DATA} <==\n{nearest.to_yaml()}"
-    show(nearest.to_dict(), text, as_json)
+    next = "" if into else "'--into FOLDER' writes both files, '--pull-request' proposes them to the model's owners"
+    report.show_fields(nearest.to_dict(), text, "\n".join(result.model_b.id for result in nearest.results), next)
 
 
 @command
 def map_models(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="what infodist matrix -o has written")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder that receives geometry.json and pictures")],
-    as_json: AsJson = False,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files that 'infodist matrix -o' has written.")
+    ],
+    into: Annotated[Path, typer.Option("--into", help="Write the pictures, and geometry.json, to this folder.")],
+    report: Report,
 ) -> None:
-    """Map, tree and heat map of a matrix: PNG and SVG, and what they show as numbers.
+    """Draw map, tree and heat map of a matrix.
 
-    Several files are joined, if they are of the same images, protocol and measure.
+    They are drawn as PNG and SVG, and told as the numbers that they show. Several files are joined, if they are of the
+    same images, protocol and measure.
+
+    Example: infodist map matrix.json --into pictures
     """
-    check_folder(output)
+    check_folder(into)
     from hf_infodist.analysis.geometry import Geometry
     from hf_infodist.analysis.plots import draw_all
+    from hf_infodist.cli.terminal import write_json
     from hf_infodist.results.files import merge, read_matrix
     from hf_infodist.results.matrix import INFODIST
+    from hf_infodist.results.pictures import footer
+    from hf_infodist.table import short_names
 
     matrix = merge([read_matrix(file) for file in files])
     geometry, names = Geometry.of_matrix(matrix), [model.id for model in matrix.models]
     unit = "nats" if matrix.measure == INFODIST else matrix.measure
-    paths = draw_all(geometry, matrix.nats, names, output, unit=unit)
+    values, told = matrix.shown(report.unit)
+    drawn = Geometry.of_matrix(replace(matrix, nats=values))
+    paths = draw_all(
+        drawn, values, short_names(names), into, unit=told, footnote=footer(matrix.images, matrix.protocol)
+    )
     fields = {"schema": "infodist.geometry/1", "unit": unit, "models": names, **geometry.to_dict()}
-    say(f"wrote {', '.join(path.name for path in paths)} and geometry.json in {output}")
-    show(fields, f"{matrix}\n\n{geometry}", as_json, output / "geometry.json")
+    for path in paths:
+        say(f"wrote {path}")
+    write_json(fields, into / "geometry.json")
+    brief = "\n".join(map(str, paths))
+    next = f"'infodist nearest MODEL --matrix {files[0]}' ranks the models by their distance from one"
+    report.show_fields(fields, lambda: f"{report.text(matrix)}\n\n{geometry}", brief, next)
 
 
 @command
 def nearest(
+    context: typer.Context,
     model: OneModel,
     sample: Sample,
     coding: Coding,
+    run: Run,
     report: Report,
     others: Annotated[
-        list[str] | None, typer.Argument(metavar="OTHER...", help="to compare with, if no --matrix")
+        list[str] | None, typer.Argument(metavar="OTHER...", help="Models to compare it with, without --matrix.")
     ] = None,
     matrix: Matrix = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="how many to show")] = 5,
+    n: Annotated[int, typer.Option("-n", min=1, help="Show so many.")] = 5,
 ) -> None:
-    """Which models are nearest to one: read from a matrix, or compared with the others that are named."""
+    """Rank the models that are nearest to one.
+
+    The distances are read from a matrix, or measured from the others that are named. Of a matrix the end of a name
+    will do, if no other ends so.
+
+    Example: infodist nearest demo:cnn demo:vit random:demo:cnn -i digits
+    """
     if (matrix is None) == (not others):
         raise UsageError(
             f"nearest to {model!r} among what?",
             "the others are either those of a matrix or named, not both and not neither",
             f"infodist nearest {model} --matrix matrix.json, or infodist nearest {model} OTHER…",
         )
-    from hf_infodist.analysis.neighbours import Neighbours
     from hf_infodist.results.files import of_results, read_matrix
 
     if matrix is not None:
         known = read_matrix(matrix)
     else:
-        known = of_results([compare_pair(model, other, sample, coding)[0] for other in others or ()])
+        known = of_results([compare_pair(context, (model, other), sample, coding, run) for other in others or ()])
+    from hf_infodist.analysis.neighbours import Neighbours
+
     found = Neighbours.of(known, model, n)
-    report.show(found)
+    names = [one.id for one in found.neighbours]
+    next = f"'infodist compare {found.model} {names[0]}' tells more about the nearest" if names else ""
+    report.show(found, "\n".join(names), next)

@@ -1,70 +1,103 @@
-"""The command about all pairs of many models, and its live table."""
+"""The command about all pairs of many models."""
 
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_infodist.cli.options import Coding, ManyModels, Report, Workers, command
-from hf_infodist.cli.terminal import duration, interactive, log_to_standard_error, say
+from hf_infodist.cli.comparing import ask_before
+from hf_infodist.cli.options import Coding, ManyModels, Report, Work, command
+from hf_infodist.cli.progress import live
+from hf_infodist.cli.terminal import log_to_standard_error
 from hf_infodist.environment import keep_freed_memory, set_environment
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images.request import Sample
 
 if TYPE_CHECKING:
-    from hf_infodist.distances.plan import Status
+    from hf_infodist.results.matrix import PairwiseMatrix
 
 _LISTS = (".txt", ".list", ".lst", ".names", ".csv", ".tsv")  # endings of files of names
-_RUNNING_SHOWN = 3
+_INFODIST = "infodist"
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Who works on a matrix."""
+    """Which share of a matrix is computed, and where."""
 
-    workers: Workers = 1
-    shard: Annotated[str, typer.Option("--shard", help="i/n: only the i-th of n shares of the work")] = "1/1"
-    engine: Annotated[str, typer.Option("--engine", help="local or ray")] = "local"
-    address: Annotated[str | None, typer.Option("--address", help="of the cluster of Ray")] = None
+    shard: Annotated[str, typer.Option("--shard", help="Do only the i-th of n shares of the work, as i/n.")] = "1/1"
+    engine: Annotated[str, typer.Option("--engine", help="Let this do the work: local or ray.")] = "local"
+    address: Annotated[str | None, typer.Option("--address", help="Use the cluster of Ray at this address.")] = None
 
 
 @command
 def matrix(
+    context: typer.Context,
     models: ManyModels,
     sample: Sample,
     coding: Coding,
+    work: Work,
     schedule: Schedule,
     report: Report,
     measure: Annotated[
-        str, typer.Option("--measure", help="infodist, or a baseline such as 'linear CKA'")
-    ] = "infodist",
+        str, typer.Option("--measure", help="Measure this: infodist, or a baseline such as 'linear CKA'.")
+    ] = _INFODIST,
 ) -> None:
-    """All pairs of several models: each is run once, and only what the store does not have is computed.
+    """Compare all pairs of several models.
 
-    The same command on several machines with one INFODIST_HOME divides the work. Cut off, it goes on when it is typed
-    again. A pair that fails is shown with its error, the rest goes on, and the exit code is 4.
+    Each model is run once, and only what the store does not have is computed. The same command on several machines
+    with one INFODIST_HOME divides the work. Cut off, it goes on when it is typed again. A pair that fails is shown
+    with its error, the rest goes on, and the exit code is 4.
+
+    Example: infodist matrix demo:cnn demo:vit random:demo:cnn -i digits
     """
+    options: Any = vars(schedule) | {"shard": _read_shard(schedule.shard), "measure": measure}
+    result = all_pairs(context, read_names(models), sample, coding, work, **options)
+    scale = result.images.k if result.protocol else 1
+    rows = [[report.number(nats, scale) if result.protocol else f"{nats:.6g}" for nats in row] for row in result.nats]
+    file = report.output or "matrix.json"
+    keep = "" if report.output else f"'-o {file}' keeps it; then "
+    next = f"{keep}'infodist map {file} --into pictures' draws it, 'infodist lineage --matrix {file}' tells parents"
+    report.show(result, "\n".join(map("\t".join, rows)), next)
+    if result.errors:
+        raise typer.Exit(UnfitError.exit_code)
+
+
+def all_pairs(
+    context: typer.Context, names: list[str], sample: Sample, coding: Coding, work: Work, **options: Any
+) -> "PairwiseMatrix":
+    """Compare all pairs of models, or find the answer in the store.
+
+    Args:
+        context: Of the command.
+        names: Of the models.
+        sample: The images.
+        coding: How students are trained and priced.
+        work: Who works on it.
+        **options: More of what `pairwise_distances` takes.
+    """
+    from hf_infodist.distances.answers import Question, find_answer
+
+    question = Question(tuple(names), sample, coding.resolve(sample.seed), "matrix")
+    if options.get("measure", _INFODIST) == _INFODIST and (answer := find_answer(question)):
+        from hf_infodist.results.files import of_codes
+
+        return of_codes(answer.models, answer.codes, answer.images, question.protocol, answer.twins)
     from hf_infodist.distances.pairwise import pairwise_distances
 
-    with live() as on_status:
-        result = pairwise_distances(
-            read_names(models),
+    with live(work.time_limit) as on_status:
+        return pairwise_distances(
+            names,
             sample,
             **vars(coding),
-            **vars(schedule) | {"shard": _read_shard(schedule.shard)},
-            measure=measure,
+            **options,
+            workers=work.workers,
+            on_plan=ask_before(context, work),
             on_status=on_status,
             setup=set_up_worker,
         )
-    report.show(result)
-    if result.errors:
-        raise typer.Exit(UnfitError.exit_code)
 
 
 def set_up_worker() -> None:
@@ -107,45 +140,3 @@ def _read_shard(text: str) -> tuple[int, int]:
             f"{text!r} is no shard", "a shard is i/n: the i-th of n shares", "use --shard 1/2, for example"
         )
     return int(number), int(count)
-
-
-@contextmanager
-def live() -> Iterator[Callable[["Status"], None]]:
-    """Show how far a matrix has come: a bar on a terminal, else a line whenever something is new."""
-    if not interactive():
-        yield _Lines()
-        return
-    from tqdm import tqdm
-
-    with tqdm(unit="codelength", file=sys.stderr, leave=False) as bar:
-
-        def update(status: "Status") -> None:
-            bar.total, bar.n = status.total, status.done + status.failed
-            more = len(status.running) - _RUNNING_SHOWN
-            names = [*status.running[:_RUNNING_SHOWN], *([f"and {more} more"] if more > 0 else [])]
-            bar.set_description(f"{status.passes[0]} of {status.passes[1]} models run", refresh=False)
-            bar.set_postfix_str("; ".join(names) + (f"; {status.failed} failed" if status.failed else ""))
-
-        yield update
-
-
-class _Lines:
-    """Plain lines, one for each change."""
-
-    def __init__(self) -> None:
-        self.last: tuple[int, ...] = ()
-
-    def __call__(self, status: "Status") -> None:
-        """Print one line if codelengths have been finished, or models run, since the last one."""
-        now = (status.done, status.failed, status.passes[0])
-        if now != self.last:
-            self.last = now
-            say(_line(status))
-
-
-def _line(status: "Status") -> str:
-    left = f", {duration(status.seconds_left)} left" if status.seconds_left and not status.over else ""
-    return (
-        f"{status.done} of {status.total} done, {len(status.running)} running, {status.failed} failed; "
-        f"{status.passes[0]} of {status.passes[1]} models run{left}"
-    )

@@ -1,64 +1,22 @@
 """Commands about two models."""
 
 import math
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_infodist.cli.options import AsJson, Coding, K, ModelA, ModelB, Processes, Report, command
-from hf_infodist.cli.start import start_processes
-from hf_infodist.cli.terminal import (
-    Progress,
-    check_file,
-    duration,
-    interactive,
-    say,
-    show,
-    speaks,
-)
-from hf_infodist.errors import ResourceError
+from hf_infodist.cli.comparing import code_complexity, compare_pair, prepare
+from hf_infodist.cli.options import Coding, K, ModelA, ModelB, Output, Report, Run, command
+from hf_infodist.cli.terminal import check_file, duration, say, speaks
 from hf_infodist.images.request import DEFAULT_K, Sample
+from hf_infodist.results.words import Unit
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from hf_infodist.distances.cost import Estimate
-    from hf_infodist.models.classifier import Classifier
     from hf_infodist.pair import Pair
-    from hf_infodist.protocol import CodingProtocol
-    from hf_infodist.results.codelength import Codelength
     from hf_infodist.results.distance import InformationDistance
-
-_LONG_SECONDS = 120  # from here on it is worth saying how to be faster
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a comparison is carried out.
-
-    Attributes:
-        processes: Processes of this machine.
-        data_parallel: Whether they share each batch instead of having a learner each.
-        time_limit: Minutes after which it is given up.
-        fresh: Whether to compute what the store has already.
-    """
-
-    processes: Processes = 1
-    data_parallel: Annotated[
-        bool,
-        typer.Option("--data-parallel", help="share each batch instead of having a learner on each process"),
-    ] = False
-    time_limit: Annotated[
-        float | None, typer.Option("--time-limit", help="give up (exit code 5) after so many minutes")
-    ] = None
-    fresh: Annotated[bool, typer.Option("--fresh", help="compute again what the store has already")] = False
-
-
-_AS_USUAL = Run()
 
 
 @dataclass(frozen=True)
@@ -71,11 +29,12 @@ class Extras:
         plot: Where both curves are drawn.
     """
 
-    baselines: Annotated[bool, typer.Option("--baselines", help="add what 'infodist baselines' says")] = False
+    baselines: Annotated[bool, typer.Option("--baselines", help="Add what 'infodist baselines' says.")] = False
     complexities: Annotated[
-        bool, typer.Option("--complexities", help="code both from fresh networks too: the share of it that is left")
+        bool,
+        typer.Option("--complexities", help="Code both from fresh networks too, and tell the share that is left."),
     ] = False
-    plot: Annotated[Path | None, typer.Option("--plot", help="draw both curves there, as PNG and SVG")] = None
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw both curves there, as PNG and SVG.")] = None
 
     def __post_init__(self) -> None:
         check_file(self.plot and self.plot.with_suffix(".png"))
@@ -92,44 +51,67 @@ def compare(
     extras: Extras,
     report: Report,
 ) -> None:
-    """Information distance between two models on the images of a dataset.
+    """Measure the information distance between two models.
 
-    A comparison that is cut off goes on where it stood when the same command is typed again; one that was finished is
-    found in the store.
+    It is measured on the images of a dataset. A comparison that is cut off goes on where it stood when the same
+    command is typed again; one that was finished is found in the store.
+
+    Example: infodist compare demo:cnn demo:vit -i digits -k 400
     """
-    start_processes(run.processes, context)
-    result, pair = compare_pair(a, b, sample, coding, run)
-    fields, text = result.to_dict(), str(result)
+    result = compare_pair(context, (a, b), sample, coding, run)
+    fields, text = result.to_dict(), [lambda: report.text(result)]
     if extras.baselines:
-        rows, table = measure_baselines(pair)
-        fields, text = fields | {"baselines": rows}, f"{text}\n\n{table}"
+        rows, table = measure_baselines(prepare(a, b, sample))
+        fields["baselines"] = rows
+        text += [lambda: "", table]
     if extras.complexities:
-        found, line = _against_nothing(result, (a, b), sample)
-        fields, text = fields | {"complexities": found}, f"{text}\n{line}"
+        fields["complexities"], line = _against_nothing(context, result, (a, b), sample, coding, run, report.unit)
+        text += [lambda: line]
     if extras.plot and speaks():
-        from hf_infodist.analysis.plots import draw_curves, save
+        from hf_infodist.results.pictures import save
 
-        say(f"wrote {' and '.join(map(str, save(draw_curves(result), extras.plot)))}")
-    report.show_fields(fields, text)
+        say(f"wrote {' and '.join(map(str, save(result.plot(), extras.plot)))}")
+    next = "'--plot curves.png' draws what both directions cost; 'infodist nearest A B OTHER…' ranks several models"
+    brief = report.number(result.nats, result.images.k)
+    report.show_fields(fields, lambda: "\n".join(part() for part in text), brief, next)
 
 
 @command
-def baselines(a: ModelA, b: ModelB, sample: Sample, report: Report) -> None:
-    """Other measures of two models: of weights, features and outputs, such as CKA and KL; learns nothing."""
+def baselines(a: ModelA, b: ModelB, sample: Sample, report: Output) -> None:
+    """Measure two models by CKA, KL and other measures.
+
+    These are of weights, features and outputs; nothing is learnt.
+
+    Example: infodist baselines demo:cnn demo:vit -i digits -k 400
+    """
     pair = prepare(a, b, sample)
     rows, table = measure_baselines(pair)
-    report.show_fields({"schema": "infodist.baselines/1"} | _describe(pair) | {"baselines": rows}, table)
+    fields = {"schema": "infodist.baselines/1"} | _describe(pair) | {"baselines": rows}
+    brief = "\n".join("n/a" if row["value"] is None else f"{row['value']:.6g}" for row in rows)
+    report.show_fields(fields, table, brief, f"'infodist compare {a} {b}' measures the information distance")
 
 
 @command
-def demo(report: Report) -> None:
-    """Compare the two embedded checkpoints on handwritten digits; works offline, takes seconds."""
-    report.show(compare_pair("demo:cnn", "demo:vit", Sample("digits", k=1000), Coding())[0])
+def demo(context: typer.Context, report: Report) -> None:
+    """Compare two built-in models on handwritten digits.
+
+    This works offline and takes seconds.
+
+    Example: infodist demo
+    """
+    result = compare_pair(context, ("demo:cnn", "demo:vit"), Sample("digits", k=1000), Coding())
+    next = "'infodist compare A B -i DATASET' compares two models of your own; 'infodist show' opens the page"
+    report.show(result, report.number(result.nats, result.images.k), next)
 
 
 @command
-def estimate(a: ModelA, b: ModelB, coding: Coding, k: K = None, as_json: AsJson = False) -> None:
-    """Operations, expected seconds, memory and disk of a comparison; downloads no weights."""
+def estimate(a: ModelA, b: ModelB, coding: Coding, report: Output, k: K = None) -> None:
+    """Estimate what a comparison would cost.
+
+    It tells operations, seconds, memory and disk; no weights are downloaded.
+
+    Example: infodist estimate timm:resnet50 torchvision:resnet18 -k 1000
+    """
     from hf_infodist.distances.cost import estimate_cost
     from hf_infodist.models.load import load_classifier
     from hf_infodist.processes import make_accelerator
@@ -137,75 +119,41 @@ def estimate(a: ModelA, b: ModelB, coding: Coding, k: K = None, as_json: AsJson 
     settings, sample = coding.resolve(0), Sample(k=k)
     random = [load_classifier(name if name.startswith("random:") else f"random:{name}") for name in (a, b)]
     cost = estimate_cost(random, sample.k or DEFAULT_K, settings, make_accelerator().device)
-    show(cost.to_dict(), _cost_table(cost), as_json)
-
-
-def compare_pair(
-    a: str, b: str, sample: Sample, coding: Coding, run: Run = _AS_USUAL
-) -> tuple["InformationDistance", "Pair"]:
-    """Compare two models, with a bar, after a word on what it will cost."""
-    settings = coding.resolve(sample.seed)
-    pair = prepare(a, b, sample)
-    from hf_infodist.distances.code import stored_directions
-    from hf_infodist.distances.distance import distance_of_pair
-    from hf_infodist.pair import DIRECTIONS, Execution
-    from hf_infodist.processes import make_accelerator
-
-    accelerator = make_accelerator()
-    execution = Execution(data_parallel=run.data_parallel, fresh=run.fresh)
-    known = stored_directions(pair, settings, accelerator=accelerator, execution=execution)
-    students = [pair.roles(direction)[0] for direction in DIRECTIONS if direction not in known]
-    runs = settings.orders * len(students)
-    rounds = -(-runs // min(accelerator.num_processes, runs)) if runs else 0  # that this process takes part in
-    if students:
-        announce_cost(students, pair, settings, accelerator, run.time_limit)
-    with Progress(rounds * len(pair.images), run.time_limit) as progress:
-        result = distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=progress)
-    return result, pair
-
-
-def prepare(a: str, b: str, sample: Sample) -> "Pair":
-    """Load two models and the images, and say so."""
-    say(f"loading {a}, {b} and {sample.images}")
-    from hf_infodist.pair import prepare_pair
-
-    return prepare_pair(a, b, sample, progress=interactive())
-
-
-def code_complexity(model: str, sample: Sample, protocol: "CodingProtocol") -> tuple["Pair", "Codelength"]:
-    """Code a model, the second of the pair, given a fresh network of its architecture."""
-    pair = prepare(f"random:{model}", model, sample)
-    from hf_infodist.distances.code import code_pair
-    from hf_infodist.processes import make_accelerator
-
-    with Progress(protocol.orders * len(pair.images)) as progress:
-        return pair, code_pair(pair, ["b_given_a"], protocol, accelerator=make_accelerator(), on_block=progress)[0]
+    next = f"'infodist compare {a} {b}' with the same options does it"
+    report.show_fields(cost.to_dict(), _cost_table(cost), f"{cost.seconds:.1f}", next)
 
 
 def _against_nothing(
-    result: "InformationDistance", names: tuple[str, str], sample: Sample
+    context: typer.Context,
+    result: "InformationDistance",
+    names: tuple[str, str],
+    sample: Sample,
+    coding: Coding,
+    run: Run,
+    unit: Unit,
 ) -> tuple[dict[str, Any], str]:
     """Return both complexities and the distance as a share of the larger, as JSON types and as text."""
-    a, b = (code_complexity(name, sample, result.protocol)[1] for name in names)
-    from hf_infodist.results.distance import percent
+    a, b = (code_complexity(context, name, sample, coding, run).codes[1, 0] for name in names)
+    from hf_infodist.results.words import percent
 
     share = result.share_of_complexity(a, b)
+    rate_a, rate_b = (unit.rate(code.nats, code.stderr_nats, result.images.k) for code in (a, b))
     fields = {"a_nats": a.nats, "b_nats": b.nats, "normalised": share if math.isfinite(share) else None}
     return fields, (
-        f"Made from fresh networks instead, {names[0]} costs {a.nats:.1f} nats and {names[1]} {b.nats:.1f}: "
+        f"Made from fresh networks instead, {names[0]} takes {rate_a} and {names[1]} {rate_b}: "
         f"the distance is {percent(share)} of the larger."
     )
 
 
-def measure_baselines(pair: "Pair") -> tuple[list[dict[str, Any]], str]:
-    """Return the baselines of a pair as JSON types and as text."""
+def measure_baselines(pair: "Pair") -> tuple[list[dict[str, Any]], Any]:
+    """Return the baselines of a pair as JSON types, and what makes a text of them."""
     from hf_infodist.baselines import baselines, format_table
 
     say("measuring weights, features and outputs")
     results = baselines(pair)
     sample = f"{len(pair.images)} images of {pair.images.id}, seed {pair.images.seed}"
     heading = f"A is {pair.a.id}, B is {pair.b.id}, on {sample}"
-    return [vars(row).copy() for row in results], f"{heading}\n{format_table(results)}"
+    return [vars(row).copy() for row in results], lambda: f"{heading}\n{format_table(results)}"
 
 
 def _describe(pair: "Pair") -> dict[str, Any]:
@@ -215,37 +163,6 @@ def _describe(pair: "Pair") -> dict[str, Any]:
     return models | {"images": vars(pair.images.record), "versions": package_versions()}
 
 
-def announce_cost(
-    students: Sequence["Classifier"],
-    pair: "Pair",
-    protocol: "CodingProtocol",
-    accelerator: "Accelerator",
-    time_limit: float | None,
-) -> None:
-    """Say what a comparison takes, and refuse one that cannot end in time."""
-    from hf_infodist.distances.cost import estimate_cost
-
-    if not accelerator.is_main_process:
-        return
-    cost = estimate_cost(students, len(pair.images), protocol, accelerator.device)
-    seconds = cost.seconds / min(accelerator.num_processes, len(students) * protocol.orders)
-    say(f"{_work(cost)} on {cost.device}, about {duration(seconds)}")
-    cores, fine_tunes = os.cpu_count() or 1, cost.gradient_images > 0
-    if (
-        fine_tunes
-        and seconds > _LONG_SECONDS
-        and accelerator.device.type == "cpu"
-        and accelerator.num_processes < cores
-    ):
-        say(f"--processes {cores} would use all {cores} cores; fine-tuning takes one core of each process")
-    if time_limit and seconds > 60 * time_limit:
-        raise ResourceError(
-            f"this comparison takes about {duration(seconds)} on {cost.device}",
-            f"the limit is {duration(60 * time_limit)}",
-            "raise --time-limit, lower -k, or use --protocol standard",
-        )
-
-
 def _cost_table(cost: "Estimate") -> str:
     rows = [
         f"{m.id}: {m.parameters / 1e6:.1f} M weights, {m.forward_flops / 1e9:.3g} GFLOP forward, "
@@ -253,15 +170,8 @@ def _cost_table(cost: "Estimate") -> str:
         for m in cost.models
     ]
     total = (
-        f"{cost.k:,} images, {_work(cost)}, {cost.flops / 1e12:.3g} TFLOP: "
+        f"{cost.k:,} images, {cost.work}, {cost.flops / 1e12:.3g} TFLOP: "
         f"about {duration(cost.seconds)} on {cost.device}, "
         f"{cost.memory_bytes / 1e9:.1f} GB of memory besides the models, {cost.disk_bytes / 1e9:.1f} GB of disk"
     )
     return "\n".join([*rows, total])
-
-
-def _work(cost: "Estimate") -> str:
-    """Say what is done with the images."""
-    if not cost.gradient_images:
-        return "one forward pass of each model and no gradients"
-    return f"{cost.gradient_images:,} gradient images"

@@ -5,18 +5,29 @@ import io
 import json
 import logging
 import os
+import shutil
 import sys
-import time
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hf_infodist.errors import InfodistError, ResourceError, UsageError, refused_by_system
+from hf_infodist.cli.formats import Format
+from hf_infodist.errors import InfodistError, UsageError, refused_by_system
+from hf_infodist.table import Layout, laid_out
+
+_format: Format = "human"  # of this command
+
+
+def speak_as(format: Format) -> None:
+    """Print results from here on in a format that is not ``auto``."""
+    global _format
+    _format = format
 
 
 def interactive() -> bool:
     """Tell whether somebody watches: whether to draw bars."""
-    return sys.stderr.isatty() and speaks()
+    return sys.stderr.isatty() and speaks() and _format in ("human", "json")
 
 
 def speaks() -> bool:
@@ -25,9 +36,31 @@ def speaks() -> bool:
 
 
 def say(message: str) -> None:
-    """Print a message on standard error."""
-    if speaks():
+    """Print a message on standard error, above a bar if there is one; nothing where only the result is wanted."""
+    if not speaks() or _format == "quiet":
+        return
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    message = "\n".join(_filled(line, width) for line in message.split("\n"))
+    if "tqdm" in sys.modules and interactive():
+        from tqdm import tqdm
+
+        tqdm.write(message, file=sys.stderr)
+    else:
         print(message, file=sys.stderr)
+
+
+def hint(message: str) -> None:
+    """Say what to type next, to somebody who sits before the terminal."""
+    if _format == "human" and interactive() and sys.stdout.isatty():
+        say(f"Hint: {message}")
+
+
+def agrees(question: str) -> bool:
+    """Ask, and return whether the answer is yes; where nobody can be asked, it is."""
+    if not (interactive() and sys.stdin.isatty()):
+        return True
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 class Messages(logging.Handler):
@@ -46,13 +79,48 @@ def log_to_standard_error() -> None:
         log.addHandler(Messages())
 
 
-def show(fields: dict[str, Any], text: str, as_json: bool, output: Path | None = None) -> None:
-    """Print a result as text or JSON, and write it to a file."""
+def show(fields: dict[str, Any], text: Callable[[], str], brief: str, output: Path | None = None) -> None:
+    """Print a result in the format of this command, and write it to a file.
+
+    Args:
+        fields: Its JSON types.
+        text: Makes the text for people, or for agents: then its tables are parted by tabs.
+        brief: The number or the names alone.
+        output: A file that receives the JSON.
+    """
     if not speaks():
         return
-    print(json.dumps(fields) if as_json else text, flush=True)
+    if _format == "json":
+        print(json.dumps(fields), flush=True)
+    elif _format == "quiet":
+        print(brief, flush=True)
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() and _format == "human" else None
+        with laid_out(Layout(width, tabs=_format == "agent")):
+            print("\n".join(_filled(line, width) for line in text().splitlines()), flush=True)
     if output:
-        output.write_text(json.dumps(fields, indent=2) + "\n")
+        write_json(fields, output)
+
+
+def print_line(line: str) -> None:
+    """Print a line of a result as soon as it is known, where it is not JSON or the least that is wanted."""
+    if speaks() and _format in ("human", "agent"):
+        print(line, flush=True)
+
+
+def write_json(fields: dict[str, Any], file: Path) -> None:
+    """Write a result to a file, and say so."""
+    if speaks():
+        file.write_text(json.dumps(fields, indent=2) + "\n")
+        say(f"wrote {file}")
+
+
+def _filled(line: str, width: int | None) -> str:
+    """Break a line between words where it is longer than the terminal is wide."""
+    if width is None or len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def check_file(path: Path | None) -> None:
@@ -102,17 +170,21 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(one, "?") for one in error.object[error.start : error.end]), error.end
 
 
-def print_lines(lines: Sequence[str]) -> None:
-    """Print lines on standard output, as soon as they are known."""
-    for line in lines:
-        print(line, flush=True)
-
-
 def duration(seconds: float) -> str:
     """Return a time as text."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def interrupted() -> int:
+    """Say what an interrupted command has kept; return the exit code."""
+    from hf_infodist.home import infodist_home
+
+    if "RANK" not in os.environ:  # several workers are spoken for by the process that has started them
+        say(f"\ninterrupted: what was finished is kept in {infodist_home()}")
+        say("type the same command again to go on from there")
+    return 130
 
 
 def report(error: Exception) -> int:
@@ -132,34 +204,3 @@ def report(error: Exception) -> int:
     if reports_error():
         print(f"error: {what}", why, fix, sep="\n", file=sys.stderr)
     return error.exit_code if isinstance(error, InfodistError) else 1
-
-
-class Progress:
-    """A bar on standard error: images priced, nats so far, time left."""
-
-    def __init__(self, total: int, time_limit: float | None = None):
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=total, unit="image", disable=not interactive(), file=sys.stderr)
-        self.limit, self.started = time_limit, time.monotonic()
-        self.done = self.before = 0
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.close()
-
-    def __call__(self, direction: str, images: int, nats: float) -> None:
-        """Show where a direction stands, and stop when the time is up."""
-        new = images - self.before if images > self.before else images  # fewer than before: a new direction or order
-        self.done, self.before = self.done + new, images
-        self.bar.set_description(direction.replace("_", " "), refresh=False)
-        self.bar.set_postfix_str(f"{nats:.1f} nats", refresh=False)
-        self.bar.update(new)
-        if self.limit and time.monotonic() - self.started > 60 * self.limit:
-            raise ResourceError(
-                f"stopped after {self.done} of {self.bar.total} images ({nats:.1f} nats in {direction})",
-                f"the time limit of {duration(60 * self.limit)} is over",
-                "type the same command again to go on from there, with a higher --time-limit or none",
-            )

@@ -8,14 +8,28 @@ from typing import Annotated, Any
 
 import typer
 
-from hf_infodist.cli.options import AsJson
-from hf_infodist.cli.terminal import say, show
+from hf_infodist.cli.options import Output, command
+from hf_infodist.cli.terminal import say
+from hf_infodist.environment import installed
 from hf_infodist.errors import NotFoundError, UsageError
 from hf_infodist.table import text_table
 
 
-def env(as_json: AsJson = False) -> None:
-    """Versions, device and folders: what to paste into a bug report."""
+def tell_version(wanted: bool) -> None:
+    """Print the version of this package, if it is wanted, and exit."""
+    if wanted:
+        print(f"infodist {installed('hf-infodist')}")
+        raise typer.Exit
+
+
+@command
+def env(report: Output) -> None:
+    """Tell versions, device and folders of this installation.
+
+    This is what to paste into a bug report.
+
+    Example: infodist env
+    """
     import platform
 
     import torch
@@ -32,18 +46,28 @@ def env(as_json: AsJson = False) -> None:
         "offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
     }
     lines = [(name, str(value)) for name, value in (versions | facts).items()]
-    show({"versions": versions} | facts, text_table((), lines, left=(0, 1)), as_json)
+    fields = {"versions": versions} | facts
+    report.show_fields(fields, lambda: text_table((), lines, left=(0, 1)), versions["hf-infodist"])
 
 
 def show_page(
-    home: Annotated[Path | None, typer.Option("--store", help="folder of results [default: the user's]")] = None,
-    host: Annotated[str, typer.Option("--host", help="0.0.0.0 to be reached from other machines")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="where it listens")] = 7860,
-    most: Annotated[int, typer.Option("-k", help="most images of a comparison")] = 2000,
-    time_limit: Annotated[float, typer.Option("--time-limit", help="minutes of a run")] = 60.0,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open the page in a browser")] = True,
+    home: Annotated[
+        Path | None, typer.Option("--store", help="Show the results of this folder. [default: the user's]")
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Listen at this address; 0.0.0.0 is reached from other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Listen at this port.")] = 7860,
+    most: Annotated[int, typer.Option("-k", help="Let a comparison have so many images at most.")] = 2000,
+    time_limit: Annotated[float, typer.Option("--time-limit", help="Let a run take so many minutes at most.")] = 60.0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
-    """Compare models in a browser: the page of the Space, on the models and results of this machine."""
+    """Compare models in a browser.
+
+    It is the page of the Space, on the models and results of this machine: it takes all names of the command line.
+
+    Example: infodist show --port 7861
+    """
     from hf_infodist.home import infodist_home
 
     _check_free(host, port)
@@ -79,11 +103,16 @@ def _check_free(host: str, port: int) -> None:
 
 def study(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME OPTIONS", help="which, and its options: see NAME --help")
+        list[str] | None, typer.Argument(metavar="NAME OPTIONS", help="Which, and its options: see NAME --help.")
     ] = None,
-    list_all: Annotated[bool, typer.Option("--list", help="list them, one line each")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="List them, one line each.")] = False,
 ) -> None:
-    """Repeat a measurement of hf_infodist.studies; without a name, list them."""
+    """Repeat a measurement of hf_infodist.studies.
+
+    Without a name, they are listed.
+
+    Example: infodist study cost
+    """
     from hf_infodist.studies import run_study, summaries
 
     if words and not list_all:

@@ -79,6 +79,13 @@ class Estimate:
     disk_bytes: int
     device: str
 
+    @property
+    def work(self) -> str:
+        """What is done with the images, in words."""
+        if not self.gradient_images:
+            return "one forward pass of each model and no gradients"
+        return f"{self.gradient_images:,} gradient images"
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types, schema ``infodist.estimate/1``."""
         models = [vars(model).copy() for model in self.models]

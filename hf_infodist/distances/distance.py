@@ -6,6 +6,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from hf_infodist.distances.code import ProgressCallback, code_pair
+from hf_infodist.distances.progress import in_notebook, watched_blocks
 from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.pair import DIRECTIONS, Execution, Pair, prepare_pair
@@ -25,7 +26,7 @@ def codelength(
     accelerator: Accelerator | None = None,
     execution: Execution | None = None,
     on_block: ProgressCallback | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **sample: Unpack[SampleOptions],
 ) -> Codelength:
     """Return L'(teacher | given), equation (6): what it costs to turn ``given`` into ``teacher``.
@@ -39,14 +40,16 @@ def codelength(
         accelerator: Device and processes; `make_accelerator` if None.
         execution: How it is carried out.
         on_block: Called with ``b_given_a``, images priced and nats so far.
-        progress: Whether to show progress bars while the models are run.
+        progress: Whether to show progress bars; in a notebook if None.
         **sample: How many images, in which order, and the other fields of a `Sample`: ``k``, ``seed``, ``split``, ….
     """
     wanted, accelerator = Sample.of(images, **sample), accelerator or make_accelerator()
     settings = resolve_protocol(protocol, wanted.seed, orders)
-    pair = prepare_pair(given, teacher, wanted, accelerator=accelerator, execution=execution, progress=progress)
-    options = {"accelerator": accelerator, "execution": execution, "on_block": on_block}
-    return code_pair(pair, ["b_given_a"], settings, **options)[0]
+    shown = in_notebook() if progress is None else progress
+    pair = prepare_pair(given, teacher, wanted, accelerator=accelerator, execution=execution, progress=shown)
+    with watched_blocks(on_block, settings.orders * len(pair.images), shown) as tell:
+        options = {"accelerator": accelerator, "execution": execution, "on_block": tell}
+        return code_pair(pair, ["b_given_a"], settings, **options)[0]
 
 
 def information_distance(
@@ -59,7 +62,7 @@ def information_distance(
     accelerator: Accelerator | None = None,
     execution: Execution | None = None,
     on_block: ProgressCallback | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **sample: Unpack[SampleOptions],
 ) -> InformationDistance:
     """Return the information distance between two classifiers.
@@ -75,7 +78,7 @@ def information_distance(
         accelerator: Device and processes; `make_accelerator` if None.
         execution: How it is carried out.
         on_block: Called with the direction (``a_given_b`` or ``b_given_a``), images priced and nats so far.
-        progress: Whether to show progress bars while the models are run.
+        progress: Whether to show progress bars; in a notebook if None.
         **sample: How many images, in which order, and the other fields of a `Sample`: ``k``, ``seed``, ``split``, ….
 
     Raises:
@@ -86,8 +89,10 @@ def information_distance(
     """
     wanted, accelerator = Sample.of(images, **sample), accelerator or make_accelerator()
     settings = resolve_protocol(protocol, wanted.seed, orders)
-    pair = prepare_pair(a, b, wanted, accelerator=accelerator, execution=execution, progress=progress)
-    return distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=on_block)
+    shown = in_notebook() if progress is None else progress
+    pair = prepare_pair(a, b, wanted, accelerator=accelerator, execution=execution, progress=shown)
+    with watched_blocks(on_block, 2 * settings.orders * len(pair.images), shown) as tell:
+        return distance_of_pair(pair, settings, accelerator=accelerator, execution=execution, on_block=tell)
 
 
 def complexity(

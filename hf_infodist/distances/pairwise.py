@@ -13,8 +13,10 @@ from torch import nn
 
 from hf_infodist.baselines.measures import MEASURES, Measure
 from hf_infodist.baselines.table import measure_pair
+from hf_infodist.distances.answers import Answer, Question, Watch
 from hf_infodist.distances.local import work_together
 from hf_infodist.distances.plan import Entry, Plan, Status, Tracker
+from hf_infodist.distances.progress import in_notebook, watched_pairs
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
 from hf_infodist.images.sample import Images, load_images
@@ -25,6 +27,7 @@ from hf_infodist.outputs.forward import compute_outputs
 from hf_infodist.pair import Execution, Pair
 from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import CodingProtocol, resolve_protocol
+from hf_infodist.results.files import of_codes
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
 
 _STATUS_SECONDS = 1.0
@@ -45,6 +48,7 @@ def pairwise_distances(
     engine: str = "local",
     address: str | None = None,
     execution: Execution | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
     on_status: Callable[[Status], None] | None = None,
     setup: Callable[[], None] | None = None,
     **sample: Unpack[SampleOptions],
@@ -66,7 +70,8 @@ def pairwise_distances(
         engine: ``local``, or ``ray``.
         address: Of the cluster, for Ray; one is started on this machine if None.
         execution: How it is carried out.
-        on_status: Called about every second.
+        on_plan: Called once it is known what is missing; nothing is computed if it raises.
+        on_status: Called about every second; a bar in a notebook if None.
         setup: Called first in every other process; a function of a module.
         **sample: How many images, in which order, and the other fields of a `Sample`.
 
@@ -81,18 +86,23 @@ def pairwise_distances(
     for model in models:
         if isinstance(model, str):
             check_name(model)
-    accelerator, execution = make_accelerator(), execution or Execution()
-    drawn = load_images(wanted)
+    execution = execution or Execution()
     if compute:
-        return _measure_all(models, drawn, compute, accelerator, execution)
+        return _measure_all(models, load_images(wanted), compute, make_accelerator(), execution)
+    watch = Watch(Question(tuple(models), wanted, settings, "matrix"), execution.home)
+    accelerator = make_accelerator()
+    drawn = load_images(wanted)
     entries = tuple(Entry.of(model, load_classifier(model), drawn) for model in models)
     load = functools.partial(load_images, wanted)
     execution = replace(execution, home=execution.place.folder.absolute(), exclusive=True)
     plan = Plan(entries, drawn.bare(), load, settings, execution, accelerator.device, loaded=drawn)
     plan.choose(shard)
     plan.forget_failures()
-    _carry_out(plan, workers, engine, address, on_status, setup)
-    return _assemble(plan)
+    if on_plan:
+        on_plan(plan)
+    with watched_pairs(on_status, in_notebook()) as tell:
+        _carry_out(plan, workers, engine, address, tell, setup)
+    return _assemble(plan, watch)
 
 
 def _check(models: Sequence[AnyModel], workers: int, shard: tuple[int, int], engine: str) -> None:
@@ -149,23 +159,21 @@ def _carry_out(
         on_status(tracker.status())
 
 
-def _assemble(plan: Plan) -> PairwiseMatrix:
-    """Read the matrix from the store."""
-    n, failures = len(plan.entries), plan.failures()
-    nats, stderr_nats = np.full((2, n, n), np.nan)
-    errors = {}
-    for i, j in np.ndindex(n, n):
-        if i == j or {(i, j), (j, i)} & set(plan.twins):
-            nats[i, j] = 0.0
-            continue
-        key = plan.key(i, j)
-        if record := plan.store.get(key):
-            nats[i, j], stderr_nats[i, j] = record.codelength.nats, record.codelength.stderr_nats
-        elif key in failures:
-            errors[i, j] = failures[key]
-    records = tuple(entry.record for entry in plan.entries)
-    images = plan.images.record
-    return PairwiseMatrix(records, nats, stderr_nats, INFODIST, images, plan.protocol, errors, plan.twins)
+def _assemble(plan: Plan, watch: Watch) -> PairwiseMatrix:
+    """Read the matrix from the store, and note that it answers what was asked."""
+    records, images = tuple(entry.record for entry in plan.entries), plan.images.record
+    twins = {*plan.twins, *((j, i) for i, j in plan.twins)}
+    keys = {
+        (i, j): plan.key(i, j) for i, j in np.ndindex(len(records), len(records)) if i != j and (i, j) not in twins
+    }
+    found = {direction: record for direction, key in keys.items() if (record := plan.store.get(key))}
+    codes, failures = {direction: record.codelength for direction, record in found.items()}, plan.failures()
+    errors = {
+        direction: failures[key] for direction, key in keys.items() if direction not in found and key in failures
+    }
+    if len(codes) == len(keys):
+        watch.keep(Answer(records, images, plan.device.type, codes, plan.twins), keys)
+    return replace(of_codes(records, codes, images, plan.protocol, plan.twins), errors=errors)
 
 
 # Baselines

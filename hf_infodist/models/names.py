@@ -126,7 +126,7 @@ def _on_hub(source: Source, name: str) -> Source:
         raise _ambiguous(repo)
     with quiet():
         folder = snapshot(repo, revision or None, ["config.json", ADAPTER, *PROCESSOR_FILES])
-    return in_folder(replace(source, repo=repo, revision=folder.name, folder=folder))
+    return in_folder(replace(source, repo=repo, revision=folder.name, asked=revision or None, folder=folder))
 
 
 def _ambiguous(name: str) -> InfodistError:

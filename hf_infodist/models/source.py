@@ -29,6 +29,7 @@ class Source:
     folder: Path | None = None  # in the layout of timm or transformers
     repo: str = ""  # of the Hub, that the folder is a copy of
     revision: str | None = None  # its commit
+    asked: str | None = None  # the branch, tag or commit that was asked for
 
 
 @contextmanager

@@ -119,20 +119,25 @@ def _names(path: Path) -> list[str]:
         return [name for name in torch.load(path, map_location="meta", weights_only=True) if isinstance(name, str)]
 
 
-def _download(source: Source) -> Path:
-    """Put a weight file into torch's cache, where its library will look for it."""
-    from huggingface_hub import constants
-
-    name = source.url.rpartition("/")[2]
+def downloaded(source: Source) -> Path:
+    """Return where torch's cache has the weight file of an address, once it is there."""
     import torch
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    return Path(torch.hub.get_dir()) / "checkpoints" / source.url.rpartition("/")[2]
+
+
+def _download(source: Source) -> Path:
+    """Put a weight file into torch's cache, where its library will look for it."""
+    import torch
+    from huggingface_hub import constants
+
+    path = downloaded(source)
     if path.is_file():
         return path
     if constants.HF_HUB_OFFLINE:
         raise unreachable(source.id, "the network")
     path.parent.mkdir(parents=True, exist_ok=True)
-    sha256_start = re.search(r"-([a-f0-9]{8,})\.", name)
+    sha256_start = re.search(r"-([a-f0-9]{8,})\.", path.name)
     with refusing(source, "its download is not what was published"):
         try:
             torch.hub.download_url_to_file(source.url, str(path), sha256_start and sha256_start[1])

@@ -52,9 +52,13 @@ def compute_outputs(
     pixels_key, key = _pixels_key(classifier, images), outputs_key(classifier, images)
 
     def show(what: str, total: int) -> Callable[[Iterator], Iterator]:
-        return lambda steps: tqdm(
-            steps, total=total, desc=f"{what} {classifier.id}", unit="image", disable=not progress
-        )
+        def counted(steps: Iterator) -> Iterator:
+            with tqdm(total=total, desc=f"{what} {classifier.id}", unit="image", disable=not progress) as bar:
+                for step in steps:
+                    bar.update()  # before it is given away: after the last one nobody asks for more
+                    yield step
+
+        return counted
 
     pixels_folder = place.pixels_of(pixels_key)
     if not pixels_folder.exists():

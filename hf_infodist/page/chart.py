@@ -14,7 +14,7 @@ from hf_infodist.page.matrices import Group
 _HEIGHT, _SIDES, _TOP, _BOTTOM = 420, 20, 40, 108  # pixels
 _POINT = SMALL / 8  # pixels of a point of matplotlib's, whose names are 8 points high
 _USED = 0.62  # of the width and height, by the points; the rest is for names
-_HOVER = "%{customdata[0]}<br>nearest: %{customdata[1]}, %{customdata[2]:.3g} bits an image<extra></extra>"
+_HOVER = "%{customdata[0]}<br>nearest: %{customdata[1]}, %{customdata[2]:.3g} bits per image<extra></extra>"
 _NARROW, _WIDE = 280, 1000  # pixels a picture may have
 
 
@@ -116,7 +116,7 @@ def _add_scale(figure: go.Figure, pixels: float, scale: float) -> None:
     share, line = bits * scale / pixels, {"color": "rgb(128,128,128)", "width": 3}
     here: dict[str, Any] = {"xref": "paper", "yref": "paper"}
     figure.add_shape(type="line", x0=0, x1=share, y0=-0.08, y1=-0.08, line=line, **here)
-    text = f"{bits:g} bits an image"
+    text = f"{bits:g} bits per image"
     figure.add_annotation(
         text=text, x=share, y=-0.08, xshift=8, xanchor="left", yanchor="middle", showarrow=False, **here
     )

@@ -14,6 +14,7 @@ from hf_infodist.page.events import Block, Done, Failed, Stage, Stopped, Waiting
 from hf_infodist.page.records import Record, greeting, shipped
 from hf_infodist.page.request import Comparison, Refusal, named, requested, told
 from hf_infodist.page.service import Service
+from hf_infodist.results.words import to_bits
 
 DIRECTIONS = {"a_given_b": "A given B", "b_given_a": "B given A"}
 _WIDEST, _PADDING, _BESIDE = (
@@ -201,7 +202,7 @@ class CompareTab:
 
     def _moved(self, comparison: Comparison, points: Points, block: Block) -> Shown:
         direction, images = DIRECTIONS[block.direction], f"{block.images} of {comparison.k} images"
-        priced = f"{direction}: {images} priced, {block.nats:.1f} nats so far"
+        priced = f"{direction}: {images} priced, {to_bits(block.nats):.1f} bits so far"
         words = f"{priced}, about {views.duration(block.seconds_left)} left"
         return self._running(words) | {self.curves: drawn(figures.curves, points, comparison)}
 

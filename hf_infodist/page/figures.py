@@ -11,6 +11,7 @@ from hf_infodist.environment import installed
 from hf_infodist.page.matrices import Group
 from hf_infodist.page.request import Comparison
 from hf_infodist.protocol import CODING_VERSION
+from hf_infodist.results.words import to_bits
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind too
 GREY = "rgba(128,128,128,0.35)"
@@ -32,12 +33,12 @@ def curves(points: Mapping[str, Sequence[tuple[int, float]]], asked: Comparison)
         ("a_given_b", f"{a} given {b}", BLUE, "solid"),
         ("b_given_a", f"{b} given {a}", ORANGE, "dash"),
     ):
-        xs, ys = zip(*[(0, 0.0), *points.get(direction, ())], strict=True)
-        hover = "%{x} images: %{y:.1f} nats<extra></extra>"
+        xs, ys = zip(*[(0, 0.0), *((n, to_bits(nats)) for n, nats in points.get(direction, ()))], strict=True)
+        hover = "%{x} images: %{y:.1f} bits<extra></extra>"
         line = {"color": colour, "dash": dash, "width": 2.5}
         figure.add_scatter(x=xs, y=ys, name=name, mode="lines+markers", line=line, hovertemplate=hover)
     figure.update_xaxes(title="images priced", range=[0, asked.k * 1.02])
-    figure.update_yaxes(title="nats so far", rangemode="tozero")
+    figure.update_yaxes(title="bits so far", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
     return figure
 
@@ -47,7 +48,7 @@ def matrix(found: Group) -> go.Figure:
     found = found.in_order()
     bits, names = found.bits_per_image, [short(name) for name in found.models]
     n = len(names)
-    text = f"Matrix of {n} models: bits an image of each pair; listed below"
+    text = f"Matrix of {n} models: bits per image of each pair; listed below"
     figure = empty(max(340, 210 + 44 * n), measured_on(*found.settings), text)
     figure.add_heatmap(
         z=bits,
@@ -59,8 +60,8 @@ def matrix(found: Group) -> go.Figure:
         texttemplate="%{text}" if n <= 12 else None,
         colorscale="Cividis",
         reversescale=True,
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{z:.3g} bits an image<extra></extra>",
-        colorbar={"title": {"text": "bits an image", "side": "right"}, "thickness": 12},
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{z:.3g} bits per image<extra></extra>",
+        colorbar={"title": {"text": "bits per image", "side": "right"}, "thickness": 12},
     )
     ticks = {"tickvals": list(range(n)), "ticktext": names, "automargin": True}
     figure.update_xaxes(**ticks, tickangle=-40, showgrid=False, constrain="domain", side="top")
@@ -85,11 +86,11 @@ def tree(found: Group) -> go.Figure | None:
     figure = empty(190 + 28 * len(names), measured_on(*found.settings), text, sides=20)
     for places, heights in zip(drawn["icoord"], drawn["dcoord"], strict=True):
         line = {"color": BLUE, "width": 1.5}
-        hover = "joined at %{x:.3g} bits an image<extra></extra>"
+        hover = "joined at %{x:.3g} bits per image<extra></extra>"
         figure.add_scatter(x=heights, y=places, mode="lines", line=line, showlegend=False, hovertemplate=hover)
     highest = max(map(max, drawn["dcoord"]))
     leaves = [10 * place + 5 for place in range(len(names))]
-    figure.update_xaxes(title="groups join at, bits an image", range=[1.03 * highest, 0])
+    figure.update_xaxes(title="groups join at, bits per image", range=[1.03 * highest, 0])
     figure.update_yaxes(tickvals=leaves, ticktext=names, side="right", automargin=True, showgrid=False, zeroline=False)
     figure.update_yaxes(range=[10 * len(names), 0])
     return figure

@@ -15,11 +15,11 @@ from hf_infodist.analysis.geometry import dendrogram
 from hf_infodist.page.records import Record
 from hf_infodist.page.request import Comparison
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, resolve_protocol
-from hf_infodist.results.codelength import to_bits
 from hf_infodist.results.distance import InformationDistance
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
 from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.results.store import read_record
+from hf_infodist.results.words import to_bits
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_infodist.page.records import Record
-from hf_infodist.results.codelength import to_bits
+from hf_infodist.results.words import to_bits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,5 +119,5 @@ def draw_preview(record: Record) -> "Figure":
     rows = ((f"{teacher} from scratch", alone, "#0072B2"), (f"for somebody who has {student}", given, "#D55E00"))
     for place, (words, bits, colour) in zip((1, 0), rows, strict=True):
         axes.barh(place + 0.2, bits, height=0.4, color=colour)
-        axes.text(0, place + 0.55, f"{words}: {bits:.2f} bits an image", fontsize=20, color="#333333")
+        axes.text(0, place + 0.55, f"{words}: {bits:.2f} bits per image", fontsize=20, color="#333333")
     return figure

@@ -1,16 +1,15 @@
 """One model against many: who is nearest, as far as the answers have come."""
 
+import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from hf_infodist.analysis.neighbours import Neighbours
+from hf_infodist.analysis.neighbours import Neighbour, Neighbours
 from hf_infodist.page.events import Failed
 from hf_infodist.page.matrices import known_groups
 from hf_infodist.page.records import Record
 from hf_infodist.page.request import Comparison
 from hf_infodist.page.views import message, safe
-from hf_infodist.results.codelength import to_bits
+from hf_infodist.results.words import Unit, number, to_bits
 
 
 def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed], left: int) -> str:
@@ -23,16 +22,12 @@ def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed],
         left: How many are still to come.
     """
     groups = known_groups(records)
-    matrix = groups[0].matrix if groups else None
     rows = ""
-    if matrix:
-        k, names = matrix.images.k, [record.id for record in matrix.models]
-        larger = np.where(matrix.nats >= matrix.nats.T, matrix.stderr_nats, matrix.stderr_nats.T)
-        errors = dict(zip(names, to_bits(larger[names.index(model)]) / k, strict=True))
-        near = [(one.id, to_bits(one.distance) / k) for one in Neighbours.of(matrix, model).neighbours]
-        end = max((bits + np.nan_to_num(errors[name]) for name, bits in near), default=0.0) or 1.0
-        settings = groups[0].settings
-        rows = "".join(_row(Comparison(model, name, *settings), bits, errors[name], end, k) for name, bits in near)
+    if groups:
+        settings, k = groups[0].settings, groups[0].matrix.images.k
+        near = Neighbours.of(groups[0].matrix, model).neighbours
+        end = max(one.distance + (one.stderr or 0.0) for one in near) or 1.0  # nats
+        rows = "".join(_row(Comparison(model, one.id, *settings), one, end, k) for one in near)
     rows += "".join(f'<li><span class="who">{safe(name)}</span>{message(why)}</li>' for name, why in failed.items())
     note = groups[0].measured_on if groups else ""
     more = f" {left} still to come." if left else ""
@@ -43,14 +38,14 @@ def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed],
     )
 
 
-def _row(pair: Comparison, bits: float, error: float, end: float, k: int) -> str:
-    known = np.isfinite(error)
-    width, low, high = (100 * min(max(value / end, 0), 1) for value in (bits, bits - error, bits + error))
-    whisker = f'<i class="whisker" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>' if known else ""
-    plus = f" ± {error:.3f}" if known else ""
+def _row(pair: Comparison, near: Neighbour, end: float, k: int) -> str:
+    error = near.stderr or 0.0
+    edges = (near.distance, near.distance - error, near.distance + error)
+    width, low, high = (100 * min(max(nats / end, 0), 1) for nats in edges)
+    whisker = f'<i class="whisker" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>' if error else ""
     return (
         f'<li><a class="who" href="?{safe(pair.query)}">{safe(pair.b)}</a>'
         f'<span class="track" aria-hidden="true"><i class="bar" style="width:{width:.1f}%"></i>{whisker}</span>'
-        f'<span class="amount">{bits:.3f}{plus} bits an image <span class="quiet">({bits * k:.1f} bits)</span></span>'
-        "</li>"
+        f'<span class="amount">{Unit.BITS.rate(near.distance, near.stderr or math.nan, k)} '
+        f'<span class="quiet">({number(to_bits(near.distance))} bits)</span></span></li>'
     )

@@ -11,7 +11,6 @@ from typing import Any
 from hf_infodist.page.request import KNOWN_IMAGES, Comparison
 
 SHIPPED = Path(__file__).parent / "shipped"
-ANCHORS = "anchors.json"  # of the ruler
 _SCHEMA = "infodist.page/1"
 
 
@@ -134,7 +133,7 @@ def greeting() -> Record:
 
 def shipped_paths() -> list[Path]:
     """Return their files."""
-    return [path for path in SHIPPED.glob("*.json") if path.name != ANCHORS]
+    return list(SHIPPED.glob("*.json"))
 
 
 def _read(path: Path) -> Record | None:

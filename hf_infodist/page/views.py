@@ -10,8 +10,10 @@ from typing import Any
 from hf_infodist.page.events import Checked, Failed
 from hf_infodist.page.records import Difference, Opinion, Record
 from hf_infodist.page.request import Comparison
-from hf_infodist.page.ruler import Ruler, ruler
-from hf_infodist.results.codelength import to_bits
+from hf_infodist.protocol import CodingProtocol
+from hf_infodist.results.records import ImagesRecord
+from hf_infodist.results.ruler import Ruler
+from hf_infodist.results.words import amount, number, percent, rounded, to_bits
 
 _TEMPLATE = str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"})
 
@@ -48,17 +50,15 @@ def result(record: Record, *, brief: bool = False) -> str:
     """
     fields = record.result
     per_image = to_bits(fields["distance"]["nats_per_image"])
-    measured = ruler(record.comparison.images, record.comparison.k, record.comparison.protocol)
-    headline, picture = _headline(fields), _ruler(measured, per_image)
-    facts = f'<p class="sentence">{safe(record.sentence)}</p>'
-    sentence = f'<p class="sentence">{safe(measured.sentence(per_image))} {safe(record.sentence)}</p>'
+    measured = Ruler.of(ImagesRecord(**fields["images"]), CodingProtocol.from_dict(fields["protocol"]))
+    headline, sentence = _headline(fields), f'<p class="sentence">{safe(record.sentence)}</p>'
     rest = _directions(fields) + _differences(record.differences, fields) + _baselines(record.baselines)
     rest += _copies(record) + _origin(record)
     if brief:
         more = f"<details><summary>All figures of this answer</summary>{headline}{rest}</details>"
-        content = f'<p class="quiet">For example:</p>{facts}{_saved(fields)}{more}'
+        content = f'<p class="quiet">For example:</p>{sentence}{_saved(fields)}{more}'
     else:
-        content = headline + sentence + picture + rest
+        content = headline + sentence + _ruler(measured, per_image) + rest
     return f'<section class="answer" aria-label="Result">{content}</section>'
 
 
@@ -83,11 +83,11 @@ def partial(points: Iterable[tuple[str, int, float]], comparison: Comparison, wh
     rows = [
         (
             f"{safe(names[way][0])} given {safe(names[way][1])}",
-            *(f"{images} of {comparison.k}", f"{nats:.1f}", f"{to_bits(nats):.1f}"),
+            *(f"{images} of {comparison.k}", number(to_bits(nats))),
         )
         for way, images, nats in points
     ]
-    columns = ("direction", "images priced", "nats so far", "bits so far")
+    columns = ("direction", "images priced", "bits so far")
     shown = table("what has been paid so far", columns, rows) if rows else ""
     again = "Compare again to go on from where it stood."
     return (
@@ -100,7 +100,7 @@ def partial(points: Iterable[tuple[str, int, float]], comparison: Comparison, wh
 def pairs(title: str, rows: Iterable[tuple[Comparison, float]]) -> str:
     """Return the pairs of a matrix as links, for those who cannot click into a picture."""
     items = "".join(
-        f'<li><a href="?{safe(pair.query)}">{safe(pair.a)} and {safe(pair.b)}</a>: {bits:.3g} bits an image</li>'
+        f'<li><a href="?{safe(pair.query)}">{safe(pair.a)} and {safe(pair.b)}</a>: {bits:.3g} bits per image</li>'
         for pair, bits in rows
     )
     return f"<details><summary>The same as a list: {safe(title)}</summary><ul>{items}</ul></details>" if items else ""
@@ -150,10 +150,10 @@ def _headline(fields: dict[str, Any]) -> str:
     d = fields["distance"]
     bits, error = d["bits"], to_bits(d["stderr_nats"] or math.nan)
     k = fields["images"]["k"]
+    each, plus_minus = rounded(bits / k, error / k)
     return (
-        f'<p class="number"><span class="big">{bits:.1f} bits</span> ± {error:.1f} '
-        f'<span class="quiet">({d["nats"]:.1f} nats) on {k} images of {safe(fields["images"]["id"])}</span></p>'
-        f'<p class="quiet">{bits / k:.4f} bits ({d["nats_per_image"]:.4f} nats) an image, '
+        f'<p class="number"><span class="big">{each} bits per image</span> {plus_minus and f"± {plus_minus}"}</p>'
+        f'<p class="quiet">{amount(bits, error)} bits over {k} images of {safe(fields["images"]["id"])}, '
         f"protocol {safe(fields['protocol']['name'])}; ± is one standard error over the images</p>"
     )
 
@@ -165,7 +165,7 @@ def _saved(fields: dict[str, Any]) -> str:
     teacher, student, way = max(ways, key=lambda one: one[2]["nats"])
     k = fields["images"]["k"]
     alone, given = (to_bits(way[part]) / k for part in ("marginal_nats", "nats"))
-    end, title = max(alone, given) or 1.0, f"What it takes to describe {teacher}, in bits an image"
+    end, title = max(alone, given) or 1.0, f"What it takes to describe {teacher}, in bits per image"
     rows = (("from scratch", alone), (f"by somebody who has {student}", given))
     bars = "".join(
         f'<li><span class="who">{safe(words)}: <b>{bits:.2f}</b></span>'
@@ -187,10 +187,10 @@ def _ruler(measured: Ruler, bits: float) -> str:
     )
     here = f'<span class="here" style="left:{100 * measured.position(bits):.1f}%"></span>'
     note = "" if measured.same_settings else " Other images, numbers of images and protocols give other figures."
-    label = safe(measured.sentence(bits))
+    label = f"{number(bits)} bits per image, on a scale of measured pairs"
     return (
         f'<figure class="ruler"><div class="scale" role="img" aria-label="{label}">{marks}{here}</div><figcaption>'
-        f"bits an image; anchors measured on {safe(measured.measured_on)}.{note}</figcaption></figure>"
+        f"bits per image; anchors measured on {safe(measured.measured_on)}.{note}</figcaption></figure>"
     )
 
 
@@ -199,20 +199,20 @@ def _directions(fields: dict[str, Any]) -> str:
     directions = [(f"{a} given {b}", fields["a_given_b"]), (f"{b} given {a}", fields["b_given_a"])]
     larger = max(way["nats"] for _, way in directions)
     rows = [_direction(name, way, way["nats"] == larger) for name, way in directions]
-    columns = ("direction", "bits", "nats", "nats an image", "last images", "converged", "unlearnt")
-    return table("both directions", columns, rows)
+    columns = ("direction", "bits per image", "±", "bits in all", "last images, bits each", "untaught, bits")
+    return table("both directions", (*columns, "of scratch, %"), rows)
 
 
 def _direction(name: str, way: dict[str, Any], larger: bool) -> tuple[str, ...]:
     mark = ' <span class="tag">the distance</span>' if larger else ""
+    error = to_bits(way["stderr_nats"] or math.nan) * way["nats_per_image"] / way["nats"] if way["nats"] else math.nan
     return (
         f"{name}{mark}",
-        f"{to_bits(way['nats']):.1f}",
-        f"{way['nats']:.1f}",
-        f"{way['nats_per_image']:.4f}",
-        f"{way['final_nats_per_image']:.4f}",
-        "yes" if way["converged"] else "not yet",
-        f"{way['static_nats']:.1f}",
+        *rounded(to_bits(way["nats_per_image"]), error),
+        number(to_bits(way["nats"])),
+        number(to_bits(way["final_nats_per_image"])),
+        number(to_bits(way["static_nats"])),
+        "n/a" if way["normalised"] is None else percent(way["normalised"]).removesuffix("%"),
     )
 
 

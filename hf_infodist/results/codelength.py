@@ -4,17 +4,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_infodist.results.words import Unit
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
 HEAD_IMAGES = 256  # the first images, on which most of a new head is paid for
-
-
-def to_bits(nats: Any) -> Any:
-    """Return nats, a number or an array, in bits."""
-    return nats / math.log(2)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class LearnerRecord:
     gradient_images: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Codelength:
     """L'(B|A): what teaching a student its teacher's outputs cost, image by image.
 
@@ -121,12 +122,38 @@ class Codelength:
         """Images passed through a gradient, all learners together."""
         return sum(learner.gradient_images for learner in self.learners)
 
+    def rate(self, unit: Unit = Unit.BITS) -> str:
+        """Return what an image costs on average, in words, with its standard error."""
+        return unit.rate(self.nats, self.stderr_nats, len(self.image_nats))
+
+    def __repr__(self) -> str:
+        """Return the number and of how many images."""
+        return f"<Codelength: {self.rate()}, {len(self.image_nats)} images>"
+
     def curve(self, points: int = 200) -> list[tuple[int, float]]:
         """Return (images, cumulative nats) at up to ``points`` block ends, the last one included."""
         cumulative = np.cumsum(self.image_nats)
         ends = self.block_ends[:: -(-len(self.block_ends) // points)]
         ends = ends if ends[-1] == self.block_ends[-1] else (*ends, self.block_ends[-1])
         return [(end, float(cumulative[end - 1])) for end in ends]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a row for each image, in the order in which they were coded: its price and the sum so far, nats."""
+        import pandas
+
+        return pandas.DataFrame({"nats": self.image_nats, "cumulative_nats": np.cumsum(self.image_nats)})
+
+    def plot(self) -> "Figure":
+        """Draw what has been paid after so many images."""
+        from hf_infodist.results.pictures import draw_curves
+
+        return draw_curves({self.rate(): self.curve()})
+
+    def _repr_html_(self) -> str:
+        """Return text and picture, for notebooks."""
+        from hf_infodist.results.pictures import to_html
+
+        return to_html(repr(self), self.plot())
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as JSON types; what JSON has no number for is a text that `float` reads."""

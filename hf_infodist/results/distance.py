@@ -5,19 +5,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_infodist.protocol import CodingProtocol
-from hf_infodist.results.codelength import Codelength, to_bits
+from hf_infodist.results.codelength import HEAD_IMAGES, Codelength
+from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
+from hf_infodist.results.ruler import Ruler
+from hf_infodist.results.shown import Shown
+from hf_infodist.results.words import Unit, amount, number, percent, rounded, to_bits
 from hf_infodist.table import text_table
 
 if TYPE_CHECKING:
-    pass
-from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
+    import pandas
+    from matplotlib.figure import Figure
 
 SCHEMA = "infodist.result/1"
-_COLUMNS = ("", "nats", "bits", "per image", "first 256", "last ones", "unlearnt", "of all")
+_ERRORS = 2  # standard errors within which nothing is said to differ
+_NOTHING = 1e-4  # nats an image: round-off of closed forms, for one and the same network
 
 
-@dataclass(frozen=True, eq=False)
-class InformationDistance:
+@dataclass(frozen=True, eq=False, repr=False)
+class InformationDistance(Shown):
     """d_p(A, B) = max(L'(A|B), L'(B|A)), equation (7).
 
     Attributes:
@@ -108,39 +113,61 @@ class InformationDistance:
             "versions": package_versions(),
         }
 
-    def __str__(self) -> str:
+    def text(self, unit: Unit = Unit.BITS) -> str:
         """Return the result as a short table, and as a sentence."""
         a, b = self.model_a.id, self.model_b.id
         orders = f", mean of {self.protocol.orders} orders" if self.protocol.orders > 1 else ""
-        rows = [
-            [f"{a} given {b}", *_direction_cells(self.a_given_b)],
-            [f"{b} given {a}", *_direction_cells(self.b_given_a)],
-            ["distance", *_total_cells(self.larger)],
-        ]
-        errors = f"± {self.stderr_nats:.1f} nats over images"
-        if self.protocol.orders > 1:
-            errors += f", ± {self.larger.stderr_orders_nats:.1f} over orders"
         what = f"{a} and {b} on {self.images}, protocol {self.protocol.name}{orders}"
-        table = text_table(_COLUMNS, rows)
-        return f"{what}\n{table}   {errors} (standard error)\n\n{self.explain()}"
+        rows = [
+            (f"{a} given {b}", *_cells(self.a_given_b, unit)),
+            (f"{b} given {a}", *_cells(self.b_given_a, unit)),
+        ]
+        table = text_table(_columns(self.larger, unit), rows, names=(a, b))
+        return f"{what}\n{table}\n\n{self.explain(unit)}"
 
-    def explain(self) -> str:
-        """Say in one plain sentence what the number means."""
-        a, b = self.model_a.id, self.model_b.id
-        teacher, student = (a, b) if self.larger is self.a_given_b else (b, a)
-        saved = 1 - self.nats / self.larger.static_nats if self.larger.static_nats > 0 else 0.0
-        became = "has become" if self.larger.converged else "has not become"
-        an_image = f"{to_bits(self.nats_per_image):.2f} bits an image"
+    def explain(self, unit: Unit = Unit.BITS) -> str:
+        """Say in one plain sentence what the number means, and nothing that its error leaves open."""
+        code, k = self.larger, self.images.k
+        teacher, student = (self.model_a, self.model_b) if code is self.a_given_b else (self.model_b, self.model_a)
+        if _same(teacher, student) and code.nats < k * _NOTHING:
+            return f"{student.id} and {teacher.id} are the same weights: 0 {unit}."
+        total = amount(unit.of(code.nats), unit.of(code.stderr_nats))
+        verdict = Ruler.of(self.images, self.protocol).verdict(
+            to_bits(code.nats_per_image), to_bits(code.stderr_nats) / k
+        )
         return (
-            f"Who has {student} needs {self.bits:.0f} bits to know what {teacher} says about these images "
-            f"({an_image}, {percent(self.normalised)} of what it takes without any model), "
-            f"learning on the way saved {saved:.0%}, and by the last images {student} {became} {teacher} "
-            f"({self.larger.final_nats_per_image:.3f} nats an image; {self.larger.epsilon:g} counts as the same)."
+            f"Turning {student.id} into {teacher.id} takes {code.rate(unit)}, {total} over {k} images"
+            f"{_share(code)}{verdict and f'; {verdict}'}."
         )
 
+    @property
+    def summary(self) -> str:
+        """Models and distance."""
+        return f"{self.model_a.id} and {self.model_b.id}, {self.larger.rate()}, {self.images}"
 
-@dataclass(frozen=True, eq=False)
-class ComplexityTable:
+    def plot(self, unit: Unit = Unit.BITS) -> "Figure":
+        """Draw what both directions have cost after so many images."""
+        from hf_infodist.results.pictures import draw_curves, footer, shortened
+
+        a, b = shortened([self.model_a.id, self.model_b.id])
+        codes = {f"{a}\n given {b}": self.a_given_b, f"{b}\n given {a}": self.b_given_a}
+        curves = {f"{name}: {code.rate(unit)}": code.curve() for name, code in codes.items()}
+        return draw_curves(curves, footer(self.images, self.protocol), unit)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a row for each direction."""
+        from hf_infodist.results.export import to_table
+
+        models = (self.model_a.id, self.model_b.id)
+        rows = [
+            {"teacher": teacher, "student": student, **_direction(code)}
+            for (teacher, student), code in ((models, self.a_given_b), (models[::-1], self.b_given_a))
+        ]
+        return to_table(rows, self.images)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ComplexityTable(Shown):
     """Complexities of several models on the same images under the same protocol.
 
     Attributes:
@@ -167,28 +194,68 @@ class ComplexityTable:
             "versions": package_versions(),
         }
 
-    def __str__(self) -> str:
+    def text(self, unit: Unit = Unit.BITS) -> str:
         """Return a table, one row per model."""
-        rows = [
-            [model.id, *_total_cells(code), f"{code.final_nats_per_image:.4f}", f"{code.stderr_nats:.1f}"]
-            for model, code in zip(self.models, self.codelengths, strict=True)
-        ]
-        table = text_table(("", "nats", "bits", "per image", "last ones", "±"), rows)
+        rows = [(model.id, *_cells(code, unit)) for model, code in zip(self.models, self.codelengths, strict=True)]
+        table = text_table(_columns(self.codelengths[0], unit), rows, names=[model.id for model in self.models])
         return f"complexity on {self.images}, protocol {self.protocol.name}\n{table}"
 
+    @property
+    def summary(self) -> str:
+        """How many models, on what."""
+        return f"{len(self.models)} models, {self.images}"
 
-def _total_cells(code: Codelength) -> tuple[str, ...]:
-    return f"{code.nats:.1f}", f"{to_bits(code.nats):.1f}", f"{code.nats_per_image:.4f}"
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a row for each model."""
+        from hf_infodist.results.export import to_table
+
+        pairs = zip(self.models, self.codelengths, strict=True)
+        return to_table([{"model": model.id, **_direction(code)} for model, code in pairs], self.images)
 
 
-def _direction_cells(code: Codelength) -> tuple[str, ...]:
-    last, static = f"{code.final_nats_per_image:.4f}", f"{code.static_nats:.1f}"
-    return *_total_cells(code), f"{code.head_nats:.1f}", last, static, percent(code.normalised, 1)
+def _columns(code: Codelength, unit: Unit) -> list[str]:
+    """Return the head of a table of codelengths: what, and its unit below."""
+    first = [f"first {HEAD_IMAGES}\n{unit}"] if len(code.image_nats) > HEAD_IMAGES else []
+    orders = [f"± orders\n{unit}/image"] if code.order_nats else []
+    each = [f"codelength\n{unit}/image", f"±\n{unit}/image", *orders, f"total\n{unit}", *first]
+    return ["", *each, f"last images\n{unit}/image", f"untaught\n{unit}", "of scratch\n%"]
 
 
-def percent(share: float, digits: int = 0) -> str:
-    """Return a share as text; of nothing at all there is none."""
-    return f"{share:.{digits}%}" if math.isfinite(share) else "n/a"
+def _cells(code: Codelength, unit: Unit) -> list[str]:
+    """Return the row of a table of codelengths."""
+    k = len(code.image_nats)
+    first = [number(unit.of(code.head_nats))] if k > HEAD_IMAGES else []
+    orders = [number(unit.of(code.stderr_orders_nats) / k)] if code.order_nats else []
+    last, untaught = (number(unit.of(nats)) for nats in (code.final_nats_per_image, code.static_nats))
+    total = rounded(unit.of(code.nats), unit.of(code.stderr_nats))[0]
+    return [*unit.each(code.nats, code.stderr_nats, k), *orders, total, *first, last, untaught, _percent_of(code)]
+
+
+def _percent_of(code: Codelength) -> str:
+    return percent(code.normalised, _normalised_error(code)).removesuffix("%")
+
+
+def _share(code: Codelength) -> str:
+    """Say which share of its teacher a codelength is."""
+    share, error = code.normalised, _normalised_error(code)
+    if not math.isfinite(share):
+        return ""
+    if share - _ERRORS * error > 1:
+        return f", more than describing it from scratch ({percent(share, error)})"
+    if share + _ERRORS * error >= 1:
+        return ", as much as describing it from scratch"
+    return f", {percent(share, error)} of describing it from scratch"
+
+
+def _normalised_error(code: Codelength) -> float:
+    """Return the standard error of `Codelength.normalised`, of its numerator; 0 if unknown."""
+    error = code.stderr_nats / code.marginal_nats if code.marginal_nats > 0 else math.nan
+    return error if math.isfinite(error) else 0.0
+
+
+def _same(a: ModelRecord, b: ModelRecord) -> bool:
+    """Tell whether two models are one network, under whatever names."""
+    return (a.weights, a.preprocessing, a.num_classes) == (b.weights, b.preprocessing, b.num_classes)
 
 
 def _or_none(value: float) -> float | None:

@@ -2,15 +2,18 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from hf_infodist.errors import NotFoundError, UnfitError
+from hf_infodist.protocol import CodingProtocol
+from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.distance import InformationDistance
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
+from hf_infodist.results.records import ImagesRecord, ModelRecord
 
 
 def read_matrix(file: Path) -> PairwiseMatrix:
@@ -75,6 +78,23 @@ def _check_alike(first: PairwiseMatrix, other: PairwiseMatrix) -> None:
                 "a distance is a number with its images and its protocol; those of others are of another space",
                 "compute all of them by one infodist matrix command",
             )
+
+
+def of_codes(
+    models: Sequence[ModelRecord],
+    codes: Mapping[tuple[int, int], Codelength],
+    images: ImagesRecord,
+    protocol: CodingProtocol,
+    twins: Sequence[tuple[int, int]] = (),
+) -> PairwiseMatrix:
+    """Return the matrix of codelengths by teacher and student; others are missing, but for those of twins."""
+    nats, errors = (np.full((len(models), len(models)), np.nan) for _ in range(2))
+    np.fill_diagonal(nats, 0)
+    for i, j in twins:
+        nats[i, j] = nats[j, i] = 0
+    for direction, code in codes.items():
+        nats[direction], errors[direction] = code.nats, code.stderr_nats
+    return PairwiseMatrix(tuple(models), nats, errors, INFODIST, images, protocol, twins=tuple(twins))
 
 
 def of_results(results: Sequence[InformationDistance]) -> PairwiseMatrix:

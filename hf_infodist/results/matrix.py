@@ -1,7 +1,7 @@
 """Distances of many models as one matrix."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,20 @@ from numpy.typing import NDArray
 from hf_infodist.errors import UnfitError
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
+from hf_infodist.results.shown import Shown
+from hf_infodist.results.words import Unit, number
 from hf_infodist.table import text_table
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 SCHEMA = "infodist.matrix/1"
 INFODIST = "infodist"  # the measure of this package; any other is a baseline's name
 
 
-@dataclass(frozen=True, eq=False)
-class PairwiseMatrix:
+@dataclass(frozen=True, eq=False, repr=False)
+class PairwiseMatrix(Shown):
     """All pairs of ``n`` models.
 
     Attributes:
@@ -96,24 +102,61 @@ class PairwiseMatrix:
             tuple((i, j) for i, j in fields["twins"]),
         )
 
-    def __str__(self) -> str:
+    def text(self, unit: Unit = Unit.BITS) -> str:
         """Return a table: a row per teacher, a column per student."""
-        names = [f"{i} {model.id}" for i, model in enumerate(self.models)]
+        names = [model.id for model in self.models]
         protocol = f", protocol {self.protocol.name}" if self.protocol else ""
         sample = f"{self.images}{protocol}"
-        what = "nats to make the column's model into the row's" if self.protocol else self.measure
+        what = f"{unit} per image to turn the column's model into the row's" if self.protocol else self.measure
         columns = range(len(names))
-        rows = [[name, *(self._cell(i, j) for j in columns)] for i, name in enumerate(names)]
-        lines = [f"{what}, {sample}", text_table(["", *map(str, columns)], rows)]
+        rows = [[name, *(self._cell(i, j, unit) for j in columns)] for i, name in enumerate(names)]
+        lines = [f"{what}, {sample}", text_table(["", *map(str, columns)], rows, names=names, numbered=True)]
         lines += [f"{i} and {j} are the same network" for i, j in self.twins]
         lines += [f"{i} given {j} failed: {text}" for (i, j), text in sorted(self.errors.items())]
         return "\n".join(lines)
 
-    def _cell(self, i: int, j: int) -> str:
+    @property
+    def summary(self) -> str:
+        """How many models, on what."""
+        return f"{len(self.models)} models, {self.measure}, {self.images}"
+
+    def shown(self, unit: Unit = Unit.BITS) -> tuple[NDArray[np.float64], str]:
+        """Return both directions as people see them, ``[n, n]``, and in which unit: per image, of a codelength."""
+        if self.protocol is None:
+            return self.nats, self.measure
+        return unit.of(self.nats) / self.images.k, f"{unit} per image"
+
+    def plot(self, unit: Unit = Unit.BITS) -> "Figure":
+        """Draw both directions of all pairs, in the order of the models."""
+        from hf_infodist.results.pictures import add_footer, draw_matrix, footer
+
+        values, told = self.shown(unit)
+        figure = draw_matrix(values, [model.id for model in self.models], range(len(self.models)), unit=told)
+        add_footer(figure, footer(self.images, self.protocol))
+        return figure
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a row for each teacher and student: nats of an information distance, else the measure."""
+        from hf_infodist.results.export import to_table
+
+        names, n = [model.id for model in self.models], len(self.models)
+        rows = [
+            {
+                "teacher": names[i],
+                "student": names[j],
+                "nats" if self.protocol else self.measure: self.nats[i, j],
+                "stderr_nats": self.stderr_nats[i, j],
+            }
+            for i in range(n)
+            for j in range(n)
+        ]
+        return to_table(rows, self.images)
+
+    def _cell(self, i: int, j: int, unit: Unit) -> str:
         value = self.nats[i, j]
         if not np.isfinite(value):
             return "failed" if (i, j) in self.errors else "missing"
-        return f"{value:.1f}" if self.protocol else f"{value:.4g}"
+        return number(self.shown(unit)[0][i, j])
 
 
 def _to_lists(array: NDArray[np.float64]) -> list[list[float | None]]:

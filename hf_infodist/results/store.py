@@ -19,6 +19,7 @@ from hf_infodist.home import Home, sync, write_durably
 from hf_infodist.protocol import CODING_VERSION, CodingProtocol
 from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
+from hf_infodist.results.words import Unit
 
 SCHEMA = "infodist.codelength/1"
 ROUND_OFF = 1e-6  # of the price of an image in closed form: relative, and in nats
@@ -95,8 +96,10 @@ class CodelengthRecord:
     def __str__(self) -> str:
         """Return one line."""
         orders = f" × {self.protocol.orders}" if self.protocol.orders > 1 else ""
+        code = self.codelength
+        rate = Unit.BITS.rate(code.nats, code.stderr_nats, len(code.image_nats))
         return (
-            f"{self.key[:12]}  {self.codelength.nats:>10.1f} nats  {self.teacher.id} given {self.student.id}  "
+            f"{self.key[:12]}  {rate:>32}  {self.teacher.id} given {self.student.id}  "
             f"({self.images}, {self.protocol.name}{orders}, {self.device}, {self.made[:10]}"
             f"{'' if self.current else f'; version {self.coding}, not comparable'})"
         )

@@ -1,6 +1,6 @@
 """Anchors of the ruler that the page shows: how far are networks whose relation is known.
 
-``infodist study anchors [--data FOLDER] [-k 400] [-p standard] [--output hf_infodist/page/shipped/anchors.json]``
+``infodist study anchors [--data FOLDER] [-k 400] [-p standard] [--output hf_infodist/results/anchors.json]``
 
 On digits it trains what it needs in a minute or two: the embedded network's recipe with another seed (and so other
 training images), and the same with another task, even against odd. With ``--data`` (of ``tests/realdata.py``) it also
@@ -16,6 +16,7 @@ import torch
 import typer
 
 from hf_infodist.distances.distance import distance_of_pair
+from hf_infodist.images.sample import load_images
 from hf_infodist.models.demo.train import (
     NAMES,
     SIZE,
@@ -29,8 +30,8 @@ from hf_infodist.models.demo.train import (
 )
 from hf_infodist.pair import prepare_pair
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.results.codelength import to_bits
 from hf_infodist.results.records import package_versions
+from hf_infodist.results.words import to_bits
 from hf_infodist.studies.report.options import File, Images, Protocol
 from hf_infodist.studies.report.output import show_json
 
@@ -72,16 +73,18 @@ def train_digits(folder: Path, names: tuple[str, ...], recipe: Recipe) -> None:
     save_timm(model, arguments, folder)
 
 
-def measure_pairs(pairs: list[tuple[str, str, str]], images: str, k: int, protocol: str) -> dict[str, Any]:
+def measure_pairs(pairs: list[tuple[str, str, str]], title: str, images: str, k: int, protocol: str) -> dict[str, Any]:
     """Return bits an image of each relation, and under what they were measured."""
     rows = []
+    sample = load_images(images, k=k)
     for relation, a, b in pairs:
-        result = distance_of_pair(prepare_pair(a, b, images, k=k), PROTOCOLS[protocol])
+        result = distance_of_pair(prepare_pair(a, b, sample), PROTOCOLS[protocol])
         bits, error = (to_bits(nats) / k for nats in (result.nats, result.stderr_nats))
         rows.append({"relation": relation, "bits_per_image": bits, "stderr_bits_per_image": error})
         sys.stderr.write(f"{images} {relation}: {bits:.4f} ± {error:.4f} bits an image\n")
     settings = PROTOCOLS[protocol].to_dict()
-    return {"images": Path(images).stem, "k": k, "protocol": settings, "anchors": rows, "versions": package_versions()}
+    what = {"images": Path(images).stem, "title": title, "k": k, "fingerprint": sample.record.fingerprint}
+    return what | {"protocol": settings, "anchors": rows, "versions": package_versions()}
 
 
 def main(
@@ -93,7 +96,8 @@ def main(
     """Measure and print one JSON array."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as work:
-        figures = [measure_pairs(digit_anchors(Path(work)), "digits", k, protocol)]
+        figures = [measure_pairs(digit_anchors(Path(work)), "digits", "digits", k, protocol)]
     if data:
-        figures.append(measure_pairs(fashion_anchors(data), str(data / "fashion-test.parquet"), k, protocol))
+        images = str(data / "fashion-test.parquet")
+        figures.append(measure_pairs(fashion_anchors(data), "Fashion-MNIST", images, k, protocol))
     show_json(figures, output)

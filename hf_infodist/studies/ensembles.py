@@ -219,7 +219,7 @@ def figures(repeats: Sequence[Repeat]) -> dict[str, Any]:
 
 def draw(repeats: Sequence[Repeat], output: Path | None) -> None:
     """Draw figure 6: loss and accuracy of pairs against their distance."""
-    from hf_infodist.analysis.plots import COLOURS
+    from hf_infodist.results.pictures import COLOURS
 
     figure = report.new_figure(9, 4)
     nats = np.stack([by_condition(one.measures[INFODIST]) for one in repeats])

@@ -149,7 +149,7 @@ def figures(table: Table, names: Sequence[str]) -> dict[str, Any]:
 
 def draw(table: Table, names: Sequence[str], output: Path | None) -> None:
     """Draw figure 7: the gap against the distance from a fresh network."""
-    from hf_infodist.analysis.plots import COLOURS
+    from hf_infodist.results.pictures import COLOURS
 
     figure = report.new_figure(6.5, 4.5)
     axes = figure.add_subplot()

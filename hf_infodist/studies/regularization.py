@@ -148,7 +148,7 @@ def figures(table: Table) -> dict[str, Any]:
 
 def draw(table: Table, output: Path | None) -> None:
     """Draw figure 5, and accuracies below it."""
-    from hf_infodist.analysis.plots import COLOURS
+    from hf_infodist.results.pictures import COLOURS
 
     figure = report.new_figure(11, 5)
     rows = (("nats", "d_p(f, 0), nats", COLOURS[0]), ("accuracy", "test accuracy", COLOURS[1]))

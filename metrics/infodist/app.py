@@ -4,14 +4,14 @@ import math
 import re
 from pathlib import Path
 
-import evaluate
 import gradio as gr
 
 from hf_infodist.errors import InfodistError, UsageError
+from hf_infodist.metric import Infodist
 
-HERE = Path(__file__).parent
+CARD = Path(__file__).with_name("README.md")
 NAME = re.compile(r"(demo|timm|torchvision):[\w.@-]+|\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?")
-METRIC = evaluate.load(str(HERE / "infodist.py"))
+METRIC = Infodist()
 
 
 def compare(a: str, b: str, k: float) -> list[list[str | float]]:
@@ -43,7 +43,7 @@ def checked(name: str) -> str:
 
 def card() -> str:
     """Return the metric's card without its front matter."""
-    return (HERE / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2]
+    return CARD.read_text(encoding="utf-8").split("---\n", 2)[2]
 
 
 demo = gr.Interface(

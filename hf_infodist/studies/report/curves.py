@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hf_infodist.analysis.plots import COLOURS
+from hf_infodist.results.pictures import COLOURS
 from hf_infodist.studies.measures.compare import INFODIST, SPACES
 
 PAPER = (INFODIST, "parameter/EMD", "representation/EMD", "representation/linear CKA", "output/KL(A‖B)")

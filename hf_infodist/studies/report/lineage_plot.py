@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from hf_infodist.analysis.plots import COLOURS
+from hf_infodist.results.pictures import COLOURS
 
 _MARKERS = "osD^v"
 _SCORES = {"parent": "parent, first guess", "same tree": "triplets, same tree", "one step": "triplets, one step",
