@@ -248,6 +248,11 @@ def test_rows_of_a_matrix_stand_in_the_order_of_the_leaves(embedded, tmp_path):
     leaves = list(figures.tree(found).layout.yaxis.ticktext)
     assert sorted(names) == sorted(DEMO) and names == leaves
     assert abs(names.index("demo:cnn") - names.index("demo:vit")) == 1
+    (gappy,) = known_groups([record for record in embedded if record != embedded[0]], tmp_path)
+    last = set(gappy.models) - set(gappy.without_gaps().models)
+    assert gappy.in_order().models[-1] in last and gappy.in_order().models[:3] == tuple(
+        figures.tree(gappy).layout.yaxis.ticktext
+    )
 
 
 def test_every_picture_names_images_protocol_and_versions_and_has_a_text(embedded, tmp_path):

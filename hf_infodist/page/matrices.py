@@ -61,10 +61,12 @@ class Group:
         return f"{k} images of {images}, seed {seed}, protocol {protocol}"
 
     def in_order(self) -> "Group":
-        """Put models that are near beside one another, as the leaves of their tree; as they are where pairs miss."""
-        if len(self.models) < 3 or np.isnan(self.bits_per_image).any():
+        """Put models that are near beside one another, as the leaves of their tree; those with gaps come last."""
+        whole = self.without_gaps()
+        if len(whole.models) < 3:
             return self
-        return self._chosen(dendrogram(self.bits_per_image).order)
+        leaves = [self.models.index(whole.models[i]) for i in dendrogram(whole.bits_per_image).order]
+        return self._chosen([*leaves, *(i for i in range(len(self.models)) if i not in leaves)])
 
     def has(self, pair: Comparison) -> bool:
         """Tell whether a comparison belongs here, and is known."""

@@ -84,21 +84,24 @@ const WAYS = [  // what begins a comparison, what says why it cannot begin, what
   ["#nearest-go", ["nearest-model-message"], "nearest-status", "nearest-result"],
 ];
 let awaited = null;
+const wrongs = (way) => way[1].map((id) => document.querySelector(`#${id} .wrong`)).filter(Boolean);
 const go = (way) => {
-  awaited = { way, old: document.querySelector(`#${way[3]} section`), until: Date.now() + 1500 };
-  document.getElementById(way[2]).scrollIntoView({ block: "nearest" });
+  const old = [...wrongs(way), document.querySelector(`#${way[3]} section`)];
+  awaited = { way, old, until: Date.now() + 1500, followed: false };
   setTimeout(arrive, 1600);  // the same answer again changes nothing on the page
 };
 const arrive = () => {
   if (!awaited) return;
-  const [, messages, status, result] = awaited.way, place = document.getElementById(result);
-  const wrong = messages.map((id) => document.querySelector(`#${id} .wrong`)).find(Boolean);
-  const answer = place.querySelector("section"), busy = document.querySelector(`#${status} .progress`);
-  const same = answer === awaited.old && Date.now() < awaited.until;
-  if (busy && awaited.scrolled !== "status") { awaited.scrolled = "status"; turn(document.getElementById(status)); }
-  if (!wrong && (!answer || same)) return;
+  const { way, old, until, followed } = awaited, place = document.getElementById(way[3]);
+  const fresh = (element) => element && (!old.includes(element) || Date.now() > until);
+  const wrong = wrongs(way).find(fresh), answer = fresh(place.querySelector("section"));
+  if (document.querySelector(`#${way[2]} .progress`) && !followed) {
+    awaited.followed = true;
+    turn(document.getElementById(way[2]));
+  }
+  if (!wrong && !answer) return;
   awaited = null;
-  turn(wrong || place);
+  turn(wrong ? wrong.closest("[aria-live]") : place);
 };
 const turn = (target) => {
   target.tabIndex = -1;
