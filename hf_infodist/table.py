@@ -50,7 +50,8 @@ def text_table(
     """Lay out cells in columns, each aligned as its name is.
 
     Names of models are shown without the folder that they share. Where a table is wider than its `Layout`, names
-    become numbers, which are told below it; then a last column of text is folded; then columns go below one another.
+    become numbers, which are told below it, if that helps; then a last column of text is folded; then columns go below
+    one another.
 
     Args:
         header: Names of the columns; none for a table without.
@@ -66,14 +67,15 @@ def text_table(
     names = list(dict.fromkeys(names))
     short = short_names(names)
     cells = _renamed(whole, dict(zip(names, short, strict=True)))
-    table = _lay(header, _numbers(cells) if numbered else cells, left)
+    cells = _numbers(cells) if numbered else cells
     folder = [f"names are below {shared_folder(names)}"] if short != names else []
-    if layout.width is None or _width(table) <= layout.width:
-        return "\n".join([table, *folder])
-    if names:
-        cells = _renamed(whole, {name: str(i) for i, name in enumerate(names)})
+    if layout.width is None or _width(header, cells) <= layout.width:
+        return "\n".join([_lay(header, cells, left), *folder])
+    digits = _renamed(whole, {name: str(i) for i, name in enumerate(names)})
     told = ["", *(f"{i}  {name}" for i, name in enumerate(short))] if names else []
-    return "\n".join(["\n\n".join(_within(layout.width, header, cells, left)), *told, *folder])
+    if _width(header, digits) > layout.width and max(map(len, short), default=0) <= layout.width // 3:
+        digits, told = cells, []  # numbers would not save it from being parted
+    return "\n".join(["\n\n".join(_within(layout.width, header, digits, left)), *told, *folder])
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -131,8 +133,9 @@ def _column(header: Sequence[str], rows: list[list[str]], column: int) -> int:
     return max((len(line) for cell in cells for line in cell.splitlines()), default=0)
 
 
-def _width(table: str) -> int:
-    return max(map(len, table.splitlines()), default=0)
+def _width(header: Sequence[str], rows: list[list[str]]) -> int:
+    columns = max(map(len, [header, *rows]))
+    return sum(_column(header, rows, column) + _GAP for column in range(columns)) - _GAP
 
 
 def _lay(header: Sequence[str], rows: list[list[str]], left: Collection[int], width: int = 1_000_000) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_infodist.cli.options import Output, Report, command
-from hf_infodist.cli.terminal import print_line, say
+from hf_infodist.cli.terminal import print_text, say
 from hf_infodist.errors import UnfitError
-from hf_infodist.table import text_table
+from hf_infodist.table import short_names, text_table
 
 if TYPE_CHECKING:
     from hf_infodist.results.store import CodelengthRecord, Merged
@@ -80,7 +80,8 @@ def verify_results(
     records = [store.find(key) for key in keys] if keys else list(store.records())
     for record, verdict in verify(records):
         rows.append({"key": record.key, "same": verdict.same, "why": verdict.why.strip()})
-        print_line(f"{'same     ' if verdict.same else 'DIFFERENT'}  {record}{verdict.why}")
+        line = f"{'same     ' if verdict.same else 'DIFFERENT'}  {record}{verdict.why}"
+        print_text(line.__str__)
     bad = [row["key"] for row in rows if not row["same"]]
     text = f"{len(rows) - len(bad)} of {len(rows)} are the same"
     report.show_fields({"schema": "infodist.verified/1", "results": rows}, text, "\n".join(map(str, bad)))
@@ -146,6 +147,8 @@ def push_results(
 def _table(records: "Sequence[CodelengthRecord]", report: Report) -> str:
     """Return one line for each record."""
     header = ("key", "made", f"{report.unit}/image", "model", "given", "images", "protocol")
+    samples = [one.images.id for one in records]
+    short = dict(zip(samples, short_names(samples), strict=True))
     rows = [
         (
             one.key[:8],
@@ -153,7 +156,7 @@ def _table(records: "Sequence[CodelengthRecord]", report: Report) -> str:
             report.number(one.codelength.nats, one.images.k, 4),
             one.teacher.id,
             one.student.id,
-            f"{one.images.k} of {one.images.id}" + (f", seed {one.images.seed}" if one.images.seed else ""),
+            f"{one.images.k} of {short[one.images.id]}" + (f", seed {one.images.seed}" if one.images.seed else ""),
             one.protocol.name + (f" × {one.protocol.orders}" if one.protocol.orders > 1 else ""),
         )
         for one in records

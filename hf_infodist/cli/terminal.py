@@ -95,17 +95,17 @@ def show(fields: dict[str, Any], text: Callable[[], str], brief: str, output: Pa
     elif _format == "quiet":
         print(brief, flush=True)
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() and _format == "human" else None
-        with laid_out(Layout(width, tabs=_format == "agent")):
-            print("\n".join(_filled(line, width) for line in text().splitlines()), flush=True)
+        print_text(text)
     if output:
         write_json(fields, output)
 
 
-def print_line(line: str) -> None:
-    """Print a line of a result as soon as it is known, where it is not JSON or the least that is wanted."""
+def print_text(text: Callable[[], str]) -> None:
+    """Print a text on standard output, as wide as the terminal, unless JSON or the least is wanted."""
     if speaks() and _format in ("human", "agent"):
-        print(line, flush=True)
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() and _format == "human" else None
+        with laid_out(Layout(width, tabs=_format == "agent")):
+            print("\n".join(_filled(line, width) for line in text().splitlines()), flush=True)
 
 
 def write_json(fields: dict[str, Any], file: Path) -> None:

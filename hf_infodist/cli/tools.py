@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hf_infodist.cli.options import Output, command
-from hf_infodist.cli.terminal import say
+from hf_infodist.cli.terminal import print_text, say
 from hf_infodist.environment import installed
 from hf_infodist.errors import NotFoundError, UsageError
 from hf_infodist.table import text_table
@@ -118,4 +118,4 @@ def study(
     if words and not list_all:
         run_study(words[0], words[1:])
     else:
-        print(text_table((), summaries().items(), left=(0, 1)))
+        print_text(lambda: text_table((), summaries().items(), left=(0, 1)))
