@@ -9,7 +9,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
+from hub import LFS, File, serve
 from test_cli import copy_demo, image_folder, run
 from test_imports import loaded
 
@@ -20,6 +22,8 @@ from hf_infodist.distances.places import Place, read_state
 from hf_infodist.environment import set_environment
 from hf_infodist.home import Home
 from hf_infodist.images.request import Sample
+from hf_infodist.images.sample import load_images
+from hf_infodist.models.names import DEMO
 from hf_infodist.pair import Execution
 from hf_infodist.protocol import resolve_protocol
 from hf_infodist.results.store import Store
@@ -230,3 +234,41 @@ def test_a_stored_answer_takes_less_than_one_and_a_half_seconds(capsys, store):
         subprocess.run([sys.executable, "-m", "hf_infodist.cli", *words], check=True, capture_output=True)
         seconds.append(time.monotonic() - started)
     assert min(seconds) < 1.5
+
+
+@pytest.mark.slow
+def test_a_reference_that_has_moved_is_another_question(tmp_path, store):
+    """Of a model and of a data set, with and without a connection."""
+    parts = {file.name: file.read_bytes() for file in (DEMO / "cnn").iterdir()}
+    tables = []
+    for seed in (0, 1):
+        picture = datasets.Dataset.from_dict({"image": list(load_images("digits", k=16, seed=seed))})
+        picture.cast_column("image", datasets.Image()).to_parquet(tmp_path / f"{seed}.parquet")
+        tables.append({"data/train.parquet": (tmp_path / f"{seed}.parquet").read_bytes()})
+    with serve(tmp_path) as hub:
+        model, photos = hub.put("models", "acme/a", parts), hub.put("datasets", "acme/photos", tables[0])
+        online = os.environ | hub.environment(tmp_path / "reader") | {"INFODIST_HOME": str(store)}
+        offline = online | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+        def ask(environment):
+            name = f"{hub.url}/acme/a/tree/main"
+            words = ["compare", name, "demo:vit", "-i", "hf://datasets/acme/photos", *map(str, WORDS), "--json"]
+            command = [sys.executable, "-m", "hf_infodist.cli", *words]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout), "loading" in done.stderr
+
+        first, _ = ask(online)  # its files are too new to be relied on
+        time.sleep(answers.SETTLED_SECONDS)
+        assert ask(online) == (first, True) and ask(online) == (first, False)
+        assert ask(offline) == (first, True) and ask(offline) == (first, False)
+        weights = bytearray(parts["model.safetensors"])
+        weights[-1] ^= 1
+        changed = parts | {"model.safetensors": bytes(weights)}
+        model.commit({path: File(hub.keep(data), lfs=path.endswith(LFS)) for path, data in changed.items()})
+        second, opened = ask(online)
+        assert opened and second["model_a"]["weights"] != first["model_a"]["weights"]
+        assert ask(offline) == (second, True)  # the cache has the new commit
+        photos.commit({path: File(hub.keep(data), lfs=True) for path, data in tables[1].items()})
+        third, opened = ask(online)
+        assert opened and third["images"]["fingerprint"] != second["images"]["fingerprint"]

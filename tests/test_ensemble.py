@@ -157,4 +157,4 @@ def test_without_labels_nothing_is_said_of_gain(tmp_path, capsys):
 
 def test_one_model_is_no_ensemble(capsys):
     code, _, err = run(capsys, "ensemble", "demo:cnn", "--pick", 2, "-i", "digits")
-    assert code == 2 and len(err.splitlines()) == 3
+    assert code == 2 and len(err[err.index("error: ") :].splitlines()) == 3

@@ -199,7 +199,7 @@ def test_a_result_is_shown_before_it_is_written(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*COMPARE, "-o", str(tmp_path / "out.json")])
     shown = capsys.readouterr()
-    assert stop.value.code == 5 and "distance" in shown.out and "no room left" in shown.err
+    assert stop.value.code == 5 and "Turning" in shown.out and "no room left" in shown.err
 
 
 # Terminals

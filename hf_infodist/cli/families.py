@@ -8,6 +8,7 @@ from hf_infodist.cli.comparing import ask_before
 from hf_infodist.cli.matrix import all_pairs, read_names, set_up_worker
 from hf_infodist.cli.options import AnyModels, Coding, ManyModels, Matrix, Report, Work, command
 from hf_infodist.cli.progress import live
+from hf_infodist.cli.terminal import say
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 
@@ -66,11 +67,13 @@ def ensemble(
 
     Example: infodist ensemble demo:cnn demo:vit random:demo:cnn -i digits
     """
+    names = read_names(models)
+    say(f"loading {len(names)} models and {sample.images}")
     from hf_infodist.analysis.ensemble import choose_ensemble
 
     with live(work.time_limit) as on_status:
         choice = choose_ensemble(
-            read_names(models),
+            names,
             pick,
             sample,
             within=within,

@@ -11,7 +11,7 @@ import typer
 from hf_infodist.cli.comparing import ask_before
 from hf_infodist.cli.options import Coding, ManyModels, Report, Work, command
 from hf_infodist.cli.progress import live
-from hf_infodist.cli.terminal import log_to_standard_error
+from hf_infodist.cli.terminal import log_to_standard_error, say
 from hf_infodist.environment import keep_freed_memory, set_environment
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images.request import Sample
@@ -85,6 +85,7 @@ def all_pairs(
         from hf_infodist.results.files import of_codes
 
         return of_codes(answer.models, answer.codes, answer.images, question.protocol, answer.twins)
+    say(f"loading {len(names)} models and {sample.images}")
     from hf_infodist.distances.pairwise import pairwise_distances
 
     with live(work.time_limit) as on_status:

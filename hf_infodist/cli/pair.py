@@ -112,6 +112,7 @@ def estimate(a: ModelA, b: ModelB, coding: Coding, report: Output, k: K = None) 
 
     Example: infodist estimate timm:resnet50 torchvision:resnet18 -k 1000
     """
+    say(f"building {a} and {b} with fresh weights")
     from hf_infodist.distances.cost import estimate_cost
     from hf_infodist.models.load import load_classifier
     from hf_infodist.processes import make_accelerator
