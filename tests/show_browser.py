@@ -65,7 +65,7 @@ def visit(browser, site):
             return page
 
         yield open_page
-    assert not wrong
+    assert not wrong, wrong
     assert all(host.startswith("127.0.0.1") or not host for host in hosts)  # it works without any other
 
 

@@ -38,12 +38,12 @@ def test_a_first_visit_is_told_what_to_do_and_what_it_costs(visit):
 def test_an_example_is_answered_at_once_with_everything(visit):
     page = visit()
     page.get_by_role("button", name="demo:cnn ↔ demo:vit", exact=True).click()
+    page.locator("#curves .js-plotly-plot").wait_for()
     result = page.locator("#result section")
-    result.wait_for()
     text = result.inner_text()
     for part in ("bits", "same weights", "other seed", "other task", "random network"):
         assert part in text.replace("\n", " ")
-    for part in ("the distance", "converged", "differ most", "Copy as"):
+    for part in ("the distance", "bits per image", "differ most", "Copy as"):
         assert part in text
     assert result.locator("img").count() == 8
     page.locator("#place .js-plotly-plot").wait_for()
