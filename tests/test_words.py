@@ -209,8 +209,17 @@ def test_a_name_is_text_in_html_whatever_it_is_called():
     assert "<script" not in pair._repr_html_()
 
 
-def test_of_few_images_the_first_256_are_not_told():
+def test_the_first_256_are_told_of_a_new_head_and_of_more_images():
     few = replace(DIGITS, k=100, fingerprint="few")
-    assert "first 256" in str(distance(41)) and "first 256" not in str(distance(41, images=few))
+
+    def other(found):
+        return str(replace(found, model_b=replace(found.model_b, num_classes=3)))
+
+    assert "first 256" in other(distance(41)) and "first 256" not in other(distance(41, images=few))
+    assert "first 256" not in str(distance(41))
+
+
+def test_each_column_has_its_unit():
     head = io.StringIO(str(distance(41))).readlines()[1:3]
-    assert "codelength" in head[0] and head[1].split().count("bits/image") == 3
+    assert head[0].split("  ")[-1].strip() == "of scratch"
+    assert head[1].split() == ["bits/image", "bits", "bits/image", "bits", "%"]

@@ -119,11 +119,16 @@ class InformationDistance(Shown):
         orders = f", mean of {self.protocol.orders} orders" if self.protocol.orders > 1 else ""
         what = f"{a} and {b} on {self.images}, protocol {self.protocol.name}{orders}"
         rows = [
-            (f"{a} given {b}", *_cells(self.a_given_b, unit)),
-            (f"{b} given {a}", *_cells(self.b_given_a, unit)),
+            (f"{a} given {b}", *_cells(self.a_given_b, unit, self._new_head)),
+            (f"{b} given {a}", *_cells(self.b_given_a, unit, self._new_head)),
         ]
-        table = text_table(_columns(self.larger, unit), rows, names=(a, b))
+        table = text_table(_columns(self.larger, unit, self._new_head), rows, names=(a, b))
         return f"{what}\n{table}\n\n{self.explain(unit)}"
+
+    @property
+    def _new_head(self) -> bool:
+        """Whether the price of a new head is worth a column of its own."""
+        return self.model_a.num_classes != self.model_b.num_classes and self.images.k > HEAD_IMAGES
 
     def explain(self, unit: Unit = Unit.BITS) -> str:
         """Say in one plain sentence what the number means, and nothing that its error leaves open."""
@@ -213,22 +218,31 @@ class ComplexityTable(Shown):
         return to_table([{"model": model.id, **_direction(code)} for model, code in pairs], self.images)
 
 
-def _columns(code: Codelength, unit: Unit) -> list[str]:
+def _columns(code: Codelength, unit: Unit, new_head: bool = False) -> list[str]:
     """Return the head of a table of codelengths: what, and its unit below."""
-    first = [f"first {HEAD_IMAGES}\n{unit}"] if len(code.image_nats) > HEAD_IMAGES else []
+    first = [f"first {HEAD_IMAGES}\n{unit}"] if new_head else []
     orders = [f"± orders\n{unit}/image"] if code.order_nats else []
-    each = [f"codelength\n{unit}/image", f"±\n{unit}/image", *orders, f"total\n{unit}", *first]
-    return ["", *each, f"last images\n{unit}/image", f"untaught\n{unit}", "of scratch\n%"]
+    return [
+        "",
+        f"codelength\n{unit}/image",
+        *orders,
+        f"total\n{unit}",
+        *first,
+        f"last images\n{unit}/image",
+        f"untaught\n{unit}",
+        "of scratch\n%",
+    ]
 
 
-def _cells(code: Codelength, unit: Unit) -> list[str]:
+def _cells(code: Codelength, unit: Unit, new_head: bool = False) -> list[str]:
     """Return the row of a table of codelengths."""
     k = len(code.image_nats)
-    first = [number(unit.of(code.head_nats))] if k > HEAD_IMAGES else []
+    first = [number(unit.of(code.head_nats))] if new_head else []
     orders = [number(unit.of(code.stderr_orders_nats) / k)] if code.order_nats else []
     last, untaught = (number(unit.of(nats)) for nats in (code.final_nats_per_image, code.static_nats))
     total = rounded(unit.of(code.nats), unit.of(code.stderr_nats))[0]
-    return [*unit.each(code.nats, code.stderr_nats, k), *orders, total, *first, last, untaught, _percent_of(code)]
+    each = amount(unit.of(code.nats) / k, unit.of(code.stderr_nats) / k)
+    return [each, *orders, total, *first, last, untaught, _percent_of(code)]
 
 
 def _percent_of(code: Codelength) -> str:
