@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 import typer
 from test_cli import run
@@ -191,3 +192,18 @@ def test_completing_loads_nothing_heavy(monkeypatch):
     assert not {"torch", "timm", "datasets"} & loaded(
         "from hf_infodist.cli import main\ntry: main([])\nexcept SystemExit: pass"
     )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_is_written_where_the_file_is_called_so(tmp_path, capsys, suffix):
+    file, read = tmp_path / f"x.{suffix}", pandas.read_csv if suffix == "csv" else pandas.read_parquet
+    for words in (
+        ["compare", "demo:cnn", "demo:vit", "-i", "digits", "-k", 32],
+        ["nearest", "demo:cnn", "demo:vit", "-i", "digits", "-k", 32],
+        ["results", "ls"],
+    ):
+        code, _, err = run(capsys, *words, "-o", file)
+        assert code == 0 and f"wrote {file}" in err and len(read(file)) > 0
+    assert set(read(file)["teacher"]) == {"demo:cnn", "demo:vit"}
+    code, _, err = run(capsys, "estimate", "demo:cnn", "demo:vit", "-o", tmp_path / f"y.{suffix}")
+    assert code == 2 and f"use -o {tmp_path / 'y.json'}" in err and not (tmp_path / f"y.{suffix}").exists()

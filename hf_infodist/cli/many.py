@@ -111,7 +111,7 @@ def map_models(
     write_json(fields, into / "geometry.json")
     brief = "\n".join(map(str, paths))
     next = f"'infodist nearest MODEL --matrix {files[0]}' ranks the models by their distance from one"
-    report.show_fields(fields, lambda: f"{report.text(matrix)}\n\n{geometry}", brief, next)
+    report.show_fields(fields, lambda: f"{report.text(matrix)}\n\n{geometry}", brief, next, found=matrix)
 
 
 @command

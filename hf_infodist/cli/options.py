@@ -4,14 +4,16 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from hf_infodist import commands
 from hf_infodist.cli.formats import Format, chosen_format
-from hf_infodist.cli.terminal import check_file, hint, show, speak_as
+from hf_infodist.cli.terminal import check_file, hint, say, show, speak_as, speaks
 from hf_infodist.cli.trackers import check_trackers
+from hf_infodist.errors import UsageError
+from hf_infodist.results.export import TABLES, write
 from hf_infodist.results.words import Unit
 
 if TYPE_CHECKING:
@@ -72,7 +74,10 @@ _OPTIONS = {  # of fields of records
     "quiet": Annotated[
         bool, typer.Option("--quiet", "-q", help="Print the number or the names alone, as --format quiet does.")
     ],
-    "output": Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")],
+    "output": Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Also write the JSON to this file, or the table to a .csv or .parquet."),
+    ],
     "unit": Annotated[Unit, typer.Option("--unit", help="Print information in this unit.")],
 }
 
@@ -141,8 +146,10 @@ class Output:
         format: In which form it is printed.
         as_json: Whether that is JSON.
         quiet: Whether it is the number or the names alone.
-        output: A file that receives the JSON as well.
+        output: A file that receives the JSON as well; the table, if its name ends in .csv or .parquet.
     """
+
+    tabular: ClassVar[bool] = False  # whether there is a table
 
     format: Format = "auto"
     as_json: bool = False
@@ -152,8 +159,23 @@ class Output:
     def __post_init__(self) -> None:
         speak_as(chosen_format(self.format, self.as_json, self.quiet))
         check_file(self.output)
+        if self._is_table and not self.tabular:
+            what, why = f"{self.output} cannot be written", "what this command finds is no table"
+            raise UsageError(what, why, f"use -o {self.output.with_suffix('.json')}")  # type: ignore[union-attr]
 
-    def show_fields(self, fields: dict[str, Any], text: str | Callable[[], str], brief: str, next: str = "") -> None:
+    @property
+    def _is_table(self) -> bool:
+        return self.output is not None and self.output.suffix in TABLES
+
+    def show_fields(
+        self,
+        fields: dict[str, Any],
+        text: str | Callable[[], str],
+        brief: str,
+        next: str = "",
+        *,
+        found: Any = None,
+    ) -> None:
         """Print a result, write it to the file, and say what to type next.
 
         Args:
@@ -161,8 +183,12 @@ class Output:
             text: For people, or what makes it.
             brief: The number or the names alone.
             next: A hint; nothing is said if it is empty.
+            found: What has a table, of commands that are `tabular`.
         """
-        show(fields, text if callable(text) else lambda: str(text), brief, self.output)
+        show(fields, text if callable(text) else lambda: str(text), brief, None if self._is_table else self.output)
+        if self.output and self._is_table and speaks():
+            write(found, self.output)
+            say(f"wrote {self.output}")
         if next:
             hint(next)
 
@@ -175,11 +201,13 @@ class Report(Output):
         unit: In which information is told.
     """
 
+    tabular: ClassVar[bool] = True
+
     unit: Unit = Unit.BITS
 
     def show(self, found: Any, brief: str, next: str = "") -> None:
         """Print what has ``to_dict`` and a text in a unit, as `show_fields` does."""
-        self.show_fields(found.to_dict(), lambda: self.text(found), brief, next)
+        self.show_fields(found.to_dict(), lambda: self.text(found), brief, next, found=found)
 
     def text(self, found: Any) -> str:
         """Return the text of a result in the unit."""

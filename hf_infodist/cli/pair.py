@@ -73,7 +73,7 @@ def compare(
         say(f"wrote {' and '.join(map(str, save(result.plot(), extras.plot)))}")
     next = "'--plot curves.png' draws what both directions cost; 'infodist nearest A B OTHER…' ranks several models"
     brief = report.number(result.nats, result.images.k)
-    report.show_fields(fields, lambda: "\n".join(part() for part in text), brief, next)
+    report.show_fields(fields, lambda: "\n".join(part() for part in text), brief, next, found=result)
 
 
 @command

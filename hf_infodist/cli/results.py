@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from hf_infodist.errors import UnfitError
 from hf_infodist.table import short_names, text_table
 
 if TYPE_CHECKING:
+    import pandas
+
     from hf_infodist.results.store import CodelengthRecord, Merged
 
 _NEXT = "'infodist results show KEY' shows one of them; the first digits of its key will do"
@@ -39,7 +42,9 @@ def list_results(report: Report) -> None:
     records = sorted(Store().records(), key=lambda record: record.made)
     brief = [{"key": one.key, "current": one.current} | _facts(one) for one in records]
     fields = {"schema": "infodist.results/1", "of": SCHEMA, "results": brief}
-    report.show_fields(fields, lambda: _table(records, report), "\n".join(one.key for one in records), _NEXT)
+    report.show_fields(
+        fields, lambda: _table(records, report), "\n".join(one.key for one in records), _NEXT, found=_Rows(brief)
+    )
     if old := sum(not record.current for record in records):
         say(f"{old} of {len(records)} are of an earlier version: no comparison uses them, all are computed again")
 
@@ -58,7 +63,8 @@ def show_result(key: KeyArgument, report: Report) -> None:
     record = Store().find(key)
     fields = record.to_dict()
     text = json.dumps(fields | {"codelength": record.codelength.nats}, indent=2)
-    report.show_fields(fields, f"{record}\n{text}", report.number(record.codelength.nats, record.images.k))
+    brief = report.number(record.codelength.nats, record.images.k)
+    report.show_fields(fields, f"{record}\n{text}", brief, found=record.codelength)
 
 
 @results.command("verify")
@@ -142,6 +148,18 @@ def push_results(
     from hf_infodist.results.store import Store
 
     _tell(push(Store(), repo, private=private), "added", report)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Facts of results as a table of pandas."""
+
+    rows: list[dict[str, Any]]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        import pandas
+
+        return pandas.json_normalize(self.rows, sep="_")
 
 
 def _table(records: "Sequence[CodelengthRecord]", report: Report) -> str:

@@ -10,7 +10,7 @@ from hf_infodist.results.records import ImagesRecord
 if TYPE_CHECKING:
     import pandas
 
-ENDINGS = (".json", ".csv", ".parquet")
+TABLES = (".csv", ".parquet")  # endings of files that hold a table
 
 
 def to_table(rows: Sequence[Mapping[str, Any]], images: ImagesRecord) -> "pandas.DataFrame":
