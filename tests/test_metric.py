@@ -1,6 +1,5 @@
 """The metric of `evaluate`: loaded as users load it, it says what the package says."""
 
-import importlib
 import json
 import re
 import sys
@@ -29,11 +28,16 @@ LISTS = ("infodist", "prediction_given_reference", "reference_given_prediction")
 def caches(tmp_path_factory):
     """Keep what `evaluate` writes out of the user's folders: its copy of the script, and its tables of inputs."""
     folder = tmp_path_factory.mktemp("evaluate")
+    forget_modules()  # that other files of tests have loaded from elsewhere
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder / "modules"))  # undone with the rest, as evaluate's own insertion is
         for name in ("modules", "metrics"):
             patch.setattr(evaluate.config, f"HF_{name.upper()}_CACHE", folder / name)
         yield folder
+    forget_modules()
+
+
+def forget_modules():
     for name in [name for name in sys.modules if name.partition(".")[0] == "evaluate_modules"]:
         del sys.modules[name]
 
@@ -255,7 +259,6 @@ def test_the_suite_of_the_card_compares_a_model_with_its_references(caches, monk
     code, call = [block for block in card_examples.code_blocks() if "uite" in block]
     (caches / "to_the_demos").mkdir()
     (caches / "to_the_demos" / "to_the_demos.py").write_text(code)
-    importlib.invalidate_caches()  # evaluate imports what it has copied a moment ago
     monkeypatch.chdir(ROOT)
     names = {"evaluate": evaluate}
     exec(call.replace('"to_the_demos"', repr(str(caches / "to_the_demos"))), names)
