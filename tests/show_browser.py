@@ -58,7 +58,7 @@ def visit(browser, site):
             page = context.new_page()
             page.set_default_timeout(PATIENCE)
             page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
+            page.on("console", lambda line: wrong.append(f"{line.text} {line.location}") if line.type == "error" else None)
             page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
             page.goto(address + path)
             page.locator("#cost p, #a-message p, #b-message p, #result section").first.wait_for()

@@ -192,8 +192,9 @@ print(load_images("acme/photos", k=64, streaming=True).fingerprint)
 def test_a_page_finds_classifiers_of_a_hub_as_somebody_types(reader, hub, tmp_path):
     code = """
 import asyncio, json
+from hf_infodist.page.request import Limits
 from hf_infodist.page.search import Search
-search = Search(lambda: ["acme/known-here"])
+search = Search(lambda: ["acme/known-here"], Limits())
 print(json.dumps([asyncio.run(search.find(text)) for text in ("ACME/", "acme/a", "of nobody", "a")]))
 """
     everything, one, nothing, short = json.loads(python(reader, code))
@@ -339,12 +340,12 @@ def test_results_go_to_a_dataset_repository_and_come_back_to_the_bit(hub, tmp_pa
     }
     compare = ["compare", "demo:cnn", "demo:vit", "-i", "digits", *SETTINGS]
     command(environments["one"], INFODIST, *compare)
-    _, said = command(environments["one"], INFODIST, "results", "push", "acme/results", "--private")
+    said, _ = command(environments["one"], INFODIST, "results", "push", "acme/results", "--private")
     assert "2 added, 0 there already" in said and hub["datasets/acme/results"].private
     pushed = hub["datasets/acme/results"].refs["main"]
-    _, said = command(environments["one"], INFODIST, "results", "push", "acme/results")
+    said, _ = command(environments["one"], INFODIST, "results", "push", "acme/results")
     assert "0 added, 2 there already" in said and hub["datasets/acme/results"].refs["main"] == pushed
-    _, said = command(environments["two"], INFODIST, "results", "pull", "acme/results")
+    said, _ = command(environments["two"], INFODIST, "results", "pull", "acme/results")
     assert "2 taken over" in said
     first, second = (
         {path.name: path.read_bytes() for path in (tmp_path / f"{name}-store" / "codelengths").iterdir()}
