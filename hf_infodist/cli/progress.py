@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hf_infodist.cli.terminal import duration, interactive, say
 from hf_infodist.errors import ResourceError
+from hf_infodist.results.words import to_bits
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -23,7 +24,7 @@ class TimeUp(BaseException):
 
 
 class Progress:
-    """A bar on standard error: images priced, nats so far, time left.
+    """A bar on standard error: images priced, bits so far, time left.
 
     Args:
         total: Images to be priced.
@@ -56,10 +57,11 @@ class Progress:
         new = images - self.before if images > self.before else images  # fewer than before: a new direction or order
         self.done, self.before = self.done + new, images
         self.bar.set_description(direction.replace("_", " "), refresh=False)
-        self.bar.set_postfix_str(f"{nats:.1f} nats", refresh=False)
+        paid = f"{to_bits(nats):.1f} bits"
+        self.bar.set_postfix_str(paid, refresh=False)
         self.bar.update(new)
         if self.limit and time.monotonic() - self.started > 60 * self.limit:
-            raise _over(f"{self.done} of {self.total} images ({nats:.1f} nats in {direction})", self.limit)
+            raise _over(f"{self.done} of {self.total} images ({paid} in {direction})", self.limit)
 
 
 @contextmanager

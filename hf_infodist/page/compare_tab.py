@@ -17,11 +17,8 @@ from hf_infodist.page.service import Service
 from hf_infodist.results.words import to_bits
 
 DIRECTIONS = {"a_given_b": "A given B", "b_given_a": "B given A"}
-_WIDEST, _PADDING, _BESIDE = (
-    1240,
-    64,
-    900,
-)  # pixels: of the page, beside a picture, from which on answers are beside boxes
+_WIDEST, _PADDING = 1240, 64  # pixels: of the page, and beside a picture
+_BESIDE = 900  # pixels of the page from which on answers are beside boxes
 _ANSWER = 0.6  # of the width of the page
 Points = dict[str, list[tuple[int, float]]]
 Shown = dict[Any, Any]

@@ -76,7 +76,7 @@ class Group:
         return bool(np.isfinite(self.bits_per_image[self.models.index(pair.a), self.models.index(pair.b)]))
 
     def pairs(self) -> list[tuple[Comparison, float]]:
-        """Return what is known, nearest first: the comparison and its bits an image."""
+        """Return what is known, nearest first: the comparison and its bits per image."""
         bits, n = self.bits_per_image, len(self.models)
         known = [(i, j) for i in range(n) for j in range(i + 1, n) if np.isfinite(bits[i, j])]
         rows = [(Comparison(self.models[i], self.models[j], *self.settings), float(bits[i, j])) for i, j in known]
