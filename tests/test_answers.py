@@ -18,7 +18,7 @@ from test_imports import loaded
 from hf_infodist import pairwise_distances
 from hf_infodist.distances import answers
 from hf_infodist.distances.answers import Answer, Question, Watch, find_answer
-from hf_infodist.distances.places import Place, read_state
+from hf_infodist.distances.places import Place, read_content, read_state
 from hf_infodist.environment import set_environment
 from hf_infodist.home import Home
 from hf_infodist.images.request import Sample
@@ -75,6 +75,19 @@ def test_it_is_found_without_torch(asked):
     assert not {"torch", "timm", "transformers", "datasets", "accelerate", "scipy"} & loaded(
         f"from hf_infodist.cli import main\ntry: main({argv!r})\nexcept SystemExit as stop: assert not stop.code"
     )
+
+
+def test_it_is_found_by_the_same_code_elsewhere_and_not_by_other_code(tmp_path):
+    package = tmp_path / "package"
+    (package / "models").mkdir(parents=True)
+    (package / "models" / "file.py").write_text("1")
+    shutil.copytree(package, tmp_path / "installed")
+    before = read_content(package)
+    assert read_content(tmp_path / "installed") == before
+    change_in_place(package / "models" / "file.py")
+    assert read_content(package) != before
+    (tmp_path / "installed" / "models").rename(tmp_path / "installed" / "other")
+    assert read_content(tmp_path / "installed") != before
 
 
 def change_in_place(path):

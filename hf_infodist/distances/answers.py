@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
-from hf_infodist.distances.places import Place, model_places, read_state, sample_places
+from hf_infodist.distances.places import Place, model_places, read_content, read_state, sample_places
 from hf_infodist.environment import installed
 from hf_infodist.home import Home
 from hf_infodist.hub import plain_name
@@ -82,7 +82,7 @@ class Question:
             "question": [self.kind, CODING_VERSION, self.protocol.to_dict()],
             "names": [_meaning(name) for name in self.names],
             "sample": vars(self.sample) | {"images": _meaning(self.sample.images)},
-            "code": read_state([Place(str(Path(__file__).parents[1]))])[0],
+            "code": read_content(Path(__file__).parents[1]),
             "python": [sys.version, platform.node()],
             "versions": {name: _version(name) for name in _PACKAGES},
             "environment": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_VARIABLES)},

@@ -79,6 +79,15 @@ def read_state(places: Sequence[Place]) -> tuple[str, float]:
     return hashlib.sha256(facts.encode()).hexdigest()[:32], max(times, default=0.0)
 
 
+def read_content(folder: Path) -> str:
+    """Return a hash of what the files of a folder hold and how they are named in it, wherever it lies."""
+    content = hashlib.sha256()
+    for path in sorted(_files(str(folder), frozenset())):
+        content.update(os.path.relpath(path, folder).encode() + b"\0")
+        content.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return content.hexdigest()[:32]
+
+
 def _files(path: str, above: frozenset[str]) -> Iterator[str]:
     """Yield a file, or all files below a folder, links followed; none if nothing is there."""
     real = os.path.realpath(path)
