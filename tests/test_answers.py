@@ -83,7 +83,9 @@ def test_it_is_found_by_the_same_code_elsewhere_and_not_by_other_code(tmp_path):
     (package / "models" / "file.py").write_text("1")
     shutil.copytree(package, tmp_path / "installed")
     before = read_content(package)
-    assert read_content(tmp_path / "installed") == before
+    (tmp_path / "installed" / "published").mkdir()
+    (tmp_path / "installed" / "published" / "README.md").write_text("1")
+    assert read_content(tmp_path / "installed", without="published") == before == read_content(package, "published")
     change_in_place(package / "models" / "file.py")
     assert read_content(package) != before
     (tmp_path / "installed" / "models").rename(tmp_path / "installed" / "other")

@@ -82,7 +82,7 @@ class Question:
             "question": [self.kind, CODING_VERSION, self.protocol.to_dict()],
             "names": [_meaning(name) for name in self.names],
             "sample": vars(self.sample) | {"images": _meaning(self.sample.images)},
-            "code": read_content(Path(__file__).parents[1]),
+            "code": read_content(Path(__file__).parents[1], without="published"),  # that comes with a wheel
             "python": [sys.version, platform.node()],
             "versions": {name: _version(name) for name in _PACKAGES},
             "environment": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_VARIABLES)},

@@ -79,10 +79,15 @@ def read_state(places: Sequence[Place]) -> tuple[str, float]:
     return hashlib.sha256(facts.encode()).hexdigest()[:32], max(times, default=0.0)
 
 
-def read_content(folder: Path) -> str:
-    """Return a hash of what the files of a folder hold and how they are named in it, wherever it lies."""
+def read_content(folder: Path, without: str = "") -> str:
+    """Return a hash of what files of a folder hold and how they are named in it, wherever it lies.
+
+    Args:
+        folder: With all that is below it.
+        without: Folder in it that does not count.
+    """
     content = hashlib.sha256()
-    for path in sorted(_files(str(folder), frozenset())):
+    for path in sorted(_files(str(folder), frozenset((os.path.realpath(folder / without),) if without else ()))):
         content.update(os.path.relpath(path, folder).encode() + b"\0")
         content.update(hashlib.sha256(Path(path).read_bytes()).digest())
     return content.hexdigest()[:32]
