@@ -158,10 +158,8 @@ def _describe(source: Source, module: nn.Module, transform: Any, labels: Sequenc
     if labels is not None and len(labels) != num_classes:
         what, why = f"{len(labels)} labels were given for {source.id!r}", f"it has {num_classes} classes"
         raise UsageError(what, why, "give one label per class, in the order of the logits")
-    names, heads = tuple(labels or ()), ()
-    if not bare:
-        names = names or labels_of(source, module, num_classes)
-        heads = find_heads(network, example, num_classes)
+    names = tuple(labels or (() if bare else labels_of(source, module, num_classes)))
+    heads = () if bare else find_heads(network, example, num_classes)
     return Classifier(source.id, source.library, source.revision, network, num_classes, names, preprocessing, heads)
 
 

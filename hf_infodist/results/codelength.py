@@ -46,8 +46,8 @@ class Codelength:
         seconds: Time spent pricing and learning.
         order_nats: Total of each order in which the images were coded; empty if there was one.
         order_stderr_nats: `stderr_nats` of each of them.
-        image_hits: Whether the class that was found likeliest was the label, ``[k]``, by position the mean over orders;
-            None where there are no labels.
+        image_hits: Whether the class found likeliest was the label, ``[k]``, by position the mean over orders; None
+            where no labels are shown.
     """
 
     image_nats: NDArray[np.float64]
@@ -187,11 +187,11 @@ def mean_over_orders(orders: Sequence[Codelength]) -> Codelength:
     """Return the mean of codelengths of the same images in several orders; costs are added up."""
     if len(orders) == 1:
         return orders[0]
-    first = orders[0]
+    first, hits = orders[0], [order.image_hits for order in orders if order.image_hits is not None]
     return replace(
         first,
         image_nats=np.mean([order.image_nats for order in orders], axis=0),
-        image_hits=None if first.image_hits is None else np.mean([order.image_hits for order in orders], axis=0),
+        image_hits=np.mean(hits, axis=0) if hits else None,
         learners=tuple(_mean_record(records) for records in zip(*(order.learners for order in orders), strict=True)),
         seconds=sum(order.seconds for order in orders),
         order_nats=tuple(order.nats for order in orders),

@@ -152,7 +152,7 @@ class Ranking(Shown):
         return Difference(math.fsum(prices), math.sqrt(self.protocol.orders) * stderr_of_sum(prices))
 
     def overtakes_at(self, candidate: Candidate) -> int | None:
-        """Return about how many labels it takes until a candidate is ahead of the best; None if that is not to be seen.
+        """Return after about how many labels a candidate is ahead of the best; None if that is not to be seen.
 
         It is carried on from the second half, where the candidate has to cost less by more than chance explains.
         """
