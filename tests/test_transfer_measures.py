@@ -57,7 +57,7 @@ def test_logme_is_the_maximum_of_the_evidence(width):
     features = mixed + np.random.default_rng(2).normal(size=(60, width))
     best = []
     for label in range(3):
-        y = (LABELS == label).astype(float)
+        y = (label == LABELS).astype(float)
         found = optimize.minimize(
             lambda logs, y=y: -log_evidence(logs, features, y), (0.0, 0.0), method="Nelder-Mead",
             options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 2000},
@@ -69,8 +69,8 @@ def test_logme_is_the_maximum_of_the_evidence(width):
 def test_h_score_is_the_trace_of_explicit_covariances():
     between = np.zeros((5, 5))
     for label in range(3):
-        away = FEATURES[LABELS == label].mean(0) - FEATURES.mean(0)
-        between += (LABELS == label).mean() * np.outer(away, away)
+        away = FEATURES[label == LABELS].mean(0) - FEATURES.mean(0)
+        between += (label == LABELS).mean() * np.outer(away, away)
     expected = np.trace(np.linalg.inv(np.cov(FEATURES.T, bias=True)) @ between)
     assert transfer.h_score(FEATURES, LABELS) == pytest.approx(expected)
 
@@ -84,8 +84,8 @@ def test_the_shrunk_h_score_shrinks_as_ledoit_and_wolf_do():
     assert 0.05 < share < 0.95
     between = np.zeros((5, 5))
     for label in range(3):
-        away = centred[LABELS == label].mean(0)
-        between += (LABELS == label).mean() * np.outer(away, away)
+        away = centred[label == LABELS].mean(0)
+        between += (label == LABELS).mean() * np.outer(away, away)
     expected = np.trace(np.linalg.inv((1 - share) * covariance + share * target) @ ((1 - share) * between))
     assert transfer.h_score_shrunk(FEATURES, LABELS) == pytest.approx(expected)
 

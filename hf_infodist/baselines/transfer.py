@@ -25,7 +25,7 @@ _TINY = 1e-12
 def knn(features: Array, labels: Labels) -> float:
     """Return the share of images whose label most of their 5 nearest have, each image left out of its own vote.
 
-    By Euclidean distance of standardised features (Cover & Hart 1967); of classes with equal votes that of the nearer image.
+    By Euclidean distance of standardised features (Cover & Hart 1967); equal votes go to the class of the nearer.
 
     Args:
         features: ``[k, D]``.
@@ -133,8 +133,8 @@ def h_score(features: Array, labels: Labels) -> float:
 def h_score_shrunk(features: Array, labels: Labels) -> float:
     """Return the H-score with a shrunk covariance (Ibrahim et al. 2022, equation 7).
 
-    tr(Σ_a⁻¹ (1 − a) cov(E[f | y])), Σ_a = (1 − a) cov(f) + a tr(cov(f))/D I, with a from Ledoit & Wolf (2004). Arguments
-    as in `knn`.
+    tr(Σ_a⁻¹ (1 − a) cov(E[f | y])), Σ_a = (1 − a) cov(f) + a tr(cov(f))/D I, with a from Ledoit & Wolf (2004).
+    Arguments as in `knn`.
 
     Raises:
         Inapplicable: If there is one class only, or all features are constant.
