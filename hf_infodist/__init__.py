@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hf_infodist.analysis.lineage import Lineage
     from hf_infodist.distances.distance import codelength, complexity, information_distance, information_transfer
     from hf_infodist.distances.pairwise import pairwise_distances
+    from hf_infodist.distances.transfer import rank_checkpoints
     from hf_infodist.errors import InfodistError
     from hf_infodist.images.request import Sample
     from hf_infodist.images.sample import Images, load_images
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hf_infodist.results.codelength import Codelength
     from hf_infodist.results.distance import InformationDistance
     from hf_infodist.results.matrix import PairwiseMatrix
+    from hf_infodist.results.ranking import Ranking
 
 _HOMES = {
     "PROTOCOLS": "protocol",
@@ -32,6 +34,7 @@ _HOMES = {
     "InformationDistance": "results.distance",
     "Lineage": "analysis.lineage",
     "PairwiseMatrix": "results.matrix",
+    "Ranking": "results.ranking",
     "Sample": "images.request",
     "choose_ensemble": "analysis.ensemble",
     "codelength": "distances.distance",
@@ -42,6 +45,7 @@ _HOMES = {
     "load_classifier": "models.load",
     "load_images": "images.sample",
     "pairwise_distances": "distances.pairwise",
+    "rank_checkpoints": "distances.transfer",
 }
 
 __all__ = [
@@ -56,6 +60,7 @@ __all__ = [
     "InformationDistance",
     "Lineage",
     "PairwiseMatrix",
+    "Ranking",
     "Sample",
     "choose_ensemble",
     "codelength",
@@ -66,6 +71,7 @@ __all__ = [
     "load_classifier",
     "load_images",
     "pairwise_distances",
+    "rank_checkpoints",
 ]
 
 

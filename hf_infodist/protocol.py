@@ -1,6 +1,6 @@
 """The coding protocol: every setting that changes the number, in one frozen record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -19,8 +19,9 @@ class LearnerSpec:
         noise: Of ``kernel``: λ, the ridge.
         flat: Of ``kernel``: whether predictions are flattened where their variance is large.
         gain: Of ``kernel``: factor on its corrections; drawn labels ask for large ones.
-        start: Of ``kernel``: ``student``, its head where label spaces agree, else nothing; or ``permuted``, its own
-            outputs in the order that ``permuted`` finds, where classes are as many but not of the same names.
+        start: Of ``kernel``: ``student``, its head where label spaces agree, else nothing; ``permuted``, its own
+            outputs in the order that ``permuted`` finds, where classes are as many but not of the same names; or
+            ``nothing``, whatever the student says.
         lr: Of ``finetuned``: Adam's learning rate, in the units of `units.parameter_units`.
         batchnorm: ``frozen`` keeps running statistics as they are and lets only the affine parameters learn;
             ``adapting`` uses and updates batch statistics while training.
@@ -36,7 +37,7 @@ class LearnerSpec:
     noise: float = 0.0
     flat: bool = False
     gain: float = 1.0
-    start: Literal["student", "permuted"] = "student"
+    start: Literal["student", "permuted", "nothing"] = "student"
     lr: float = 0.0
     batchnorm: Literal["frozen", "adapting"] = "frozen"
     step: Literal["relative", "mean"] = "relative"
@@ -55,7 +56,7 @@ class LearnerSpec:
             return f"finetuned-{self.batchnorm}-{self.lr:g}"
         if self.kind != "kernel":  # heads of the first version, in results that are kept, differ in their rates
             return f"{self.kind}-{self.lr:g}" if self.lr else self.kind
-        words = [self.kind, self.features, *(["permuted"] if self.start == "permuted" else [])]
+        words = [self.kind, self.features, *([self.start] if self.start != "student" else [])]
         return "-".join([*words, *(["flat"] if self.flat else []), *([f"{self.gain:g}"] if self.gain != 1 else [])])
 
 
@@ -189,6 +190,7 @@ _LABEL_KERNELS = (  # a drawn label says little, so much is made of what it says
         for features in ("first", "second", "third", "last", "penultimate", "logits")
     ),
 )
+_NEW_KERNELS = tuple(replace(kernel, start="nothing") for kernel in _LABEL_KERNELS)  # for classes of another task
 _FINE_TUNED = (
     LearnerSpec("finetuned", lr=3e-4),
     LearnerSpec("finetuned", lr=3e-3),
@@ -218,6 +220,14 @@ PROTOCOLS: dict[str, CodingProtocol] = {
         replace(_STANDARD, name="sampled", learners=_LABELS + _LABEL_KERNELS, targets="labels", price="labels"),
     )
 }
+LABEL_PROTOCOLS: dict[str, CodingProtocol] = {
+    name: replace(
+        PROTOCOLS[name], learners=_LABELS + _LABEL_KERNELS + _NEW_KERNELS + more, targets="labels", price="labels"
+    )
+    for name, more in (("standard", ()), ("thorough", _FINE_TUNED))
+}
+"""Presets for the labels of a dataset, which are shown and priced as they are: equation (2) of the paper."""
+
 SUCCESSORS = {"probe": "standard", "quick": "standard"}
 """Presets of earlier versions that another one beats on every pair, and which."""
 
@@ -229,9 +239,18 @@ It is part of every key of the store and of checkpoints: numbers of older code a
 
 
 def resolve_protocol(
-    protocol: "str | CodingProtocol", seed: int | None = None, orders: int | None = None
+    protocol: "str | CodingProtocol",
+    seed: int | None = None,
+    orders: int | None = None,
+    presets: Mapping[str, CodingProtocol] = PROTOCOLS,
 ) -> CodingProtocol:
     """Return a preset by name, with ``seed`` and ``orders`` if given; a protocol that is passed keeps its own.
+
+    Args:
+        protocol: A name, or a protocol.
+        seed: Of all that is drawn.
+        orders: In how many the images are coded.
+        presets: `PROTOCOLS`, or `LABEL_PROTOCOLS`.
 
     Raises:
         UsageError: If no preset has that name.
@@ -246,11 +265,11 @@ def resolve_protocol(
         better = SUCCESSORS[protocol]
         why = f"{better!r} costs less time and fewer nats than it did on every pair that was tried"
         raise UsageError(f"the protocol {protocol!r} is gone", why, f"use --protocol {better}")
-    if protocol not in PROTOCOLS:
+    if protocol not in presets:
         raise UsageError(
             f"unknown protocol {protocol!r}",
             "a distance is defined by its protocol, so the name has to be exact",
-            f"choose one of {', '.join(PROTOCOLS)}",
+            f"choose one of {', '.join(presets)}",
         )
-    preset = PROTOCOLS[protocol]
+    preset = presets[protocol]
     return replace(preset, seed=preset.seed if seed is None else seed, orders=orders or preset.orders)

@@ -16,6 +16,7 @@ from hf_infodist.cli.publish import publish
 from hf_infodist.cli.results import results
 from hf_infodist.cli.start import leave_group
 from hf_infodist.cli.terminal import interrupted, log_to_standard_error, report, speak_as, speak_plainly
+from hf_infodist.cli.transfer import transfer
 from hf_infodist.environment import keep_freed_memory, set_environment
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -42,6 +43,7 @@ for command in (
     pair.baselines,
     many.complexity,
     many.nearest,
+    transfer,
     families.lineage,
     families.ensemble,
     pair.demo,

@@ -83,6 +83,7 @@ def prequential(
         block_ends=tuple(run.block_ends),
         epsilon=protocol.epsilon,
         seconds=run.seconds,
+        image_hits=run.image_hits if targets.drawn else None,
     )
 
 
@@ -101,7 +102,7 @@ class Coding:
         self.learners, self.targets, self.mixture, self.team = learners, targets, mixture, team
         self.price, self.reduction, self.next_trial = protocol.price, protocol.reduction, protocol.trial
         self.active = list(range(len(learners)))
-        self.image_nats = np.zeros(targets.num_images)
+        self.image_nats, self.image_hits = np.zeros((2, targets.num_images))
         self.learner_nats = np.zeros((len(learners) + 1, targets.num_images))  # the last row is the pool's
         self.images, self.gradient_images = [0] * len(learners), [0] * len(learners)
         self.block_ends: list[int] = []
@@ -175,6 +176,7 @@ class Coding:
         shown = self.targets.shown(slice(start, end)) if self.targets.drawn else soft
         mixed, log_probs, losses = self.mixture.code(self._predict(start, end, shown), shown)
         self.image_nats[start:end] = _price(soft, shown, mixed, self.price)
+        self.image_hits[start:end] = (mixed.argmax(-1) == shown.argmax(-1)).numpy()
         if not (finite := np.isfinite(self.image_nats[start:end])).all():
             raise FloatingPointError(f"the price of image {start + int(finite.argmin())} is not finite")
         rows = self.active if self.mixture.pool is None else [*self.active, -1]
@@ -228,6 +230,7 @@ class Coding:
         """Return everything that changes but the learners themselves, for a checkpoint."""
         return {
             "image_nats": torch.from_numpy(self.image_nats),
+            "image_hits": torch.from_numpy(self.image_hits),
             "learner_nats": torch.from_numpy(self.learner_nats),
             "mixture": self.mixture.state_dict(),
             "counts": {name: getattr(self, name) for name in _COUNTS} | {"gradient_images": self._gradient_images()},
@@ -236,6 +239,7 @@ class Coding:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; learners that had stopped free their memory."""
         self.image_nats, self.learner_nats = state["image_nats"].numpy(), state["learner_nats"].numpy()
+        self.image_hits = state["image_hits"].numpy()
         self.mixture.load_state_dict(state["mixture"])
         before = self.trained
         for name in _COUNTS:

@@ -110,13 +110,14 @@ def _start(student: Classifier, outputs: Outputs, teacher: Classifier, device: t
 def _applicable(protocol: CodingProtocol, start: Start) -> list[LearnerSpec]:
     """Return the learners that a pair of label spaces allows.
 
-    An order of the classes is looked for where they are as many, and names do not tell it.
+    An order of the classes is looked for where they are as many, and names do not tell it; and a start from nothing
+    is another one only where the student has a start.
     """
     known = start.named and start.rows is not None
     finds = any(spec.kind == "permuted" for spec in protocol.learners)
     orders = finds and start.outputs.shape[1] == start.num_classes <= MOST_PERMUTED and not known
-    permuted = [spec.kind == "permuted" or spec.start == "permuted" for spec in protocol.learners]
-    return [spec for spec, wanted in zip(protocol.learners, permuted, strict=True) if orders or not wanted]
+    allowed = {"permuted": orders, "nothing": start.rows is not None, "student": True}
+    return [spec for spec in protocol.learners if allowed["permuted" if spec.kind == "permuted" else spec.start]]
 
 
 def _prior(spec: LearnerSpec, start: Start) -> float:
@@ -145,7 +146,8 @@ def _learners(
     def regression(kernel: Kernel, first: str) -> TeacherRegression:
         factors = factors_of(outputs, kernels, _exact_device(accelerator))
         order = permutation if first == "permuted" else None
-        return TeacherRegression(factors, kernel, start, drawn=drawn, permutation=order)
+        given = replace(start, rows=None) if first == "nothing" else start
+        return TeacherRegression(factors, kernel, given, drawn=drawn, permutation=order)
 
     def make(spec: LearnerSpec) -> AnyLearner:
         if spec.trained and next(owners) != members.index:

@@ -20,8 +20,8 @@ def check_enough(name: str, k: int | None, n: int) -> None:
         raise UnfitError(f"{name} has {n} images, fewer than k = {k}", why, f"use -k {n} or less")
 
 
-def choose_columns(name: str, data: Any, wanted: str | None) -> tuple[str, str | None]:
-    """Return the column of images, and that of class labels if any; a stream may have to show its first row."""
+def choose_columns(name: str, data: Any, wanted: str | None) -> tuple[str, str | None, Any]:
+    """Return the column of images, that of class labels if any, and all; a stream may have to show its first row."""
     import datasets
 
     features = data.features
@@ -32,7 +32,7 @@ def choose_columns(name: str, data: Any, wanted: str | None) -> tuple[str, str |
         features = datasets.Dataset.from_list(first).features
     labels = [column for column, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     label = "label" if "label" in labels else next(iter(labels), None)
-    return choose_column(name, features, wanted), label
+    return choose_column(name, features, wanted), label, features
 
 
 def choose_column(name: str, features: Any, wanted: str | None) -> str:

@@ -14,6 +14,14 @@ from hf_infodist.errors import InfodistError, ResourceError, UnfitError, whole
 from hf_infodist.images.choice import check_enough, choose_columns
 from hf_infodist.images.decode import decode, digest, encode
 from hf_infodist.images.files import ImageFiles
+from hf_infodist.images.labels import (
+    UNLABELLED,
+    LabelColumn,
+    check_classes,
+    check_labelled,
+    read_classes,
+    tell_left_out,
+)
 from hf_infodist.images.opening import Found
 from hf_infodist.images.refusal import first_line
 from hf_infodist.images.request import DEFAULT_K, Sample, SampleOptions, check_sample
@@ -95,6 +103,20 @@ class Images:
         labels = None if self.labels is None else self.labels[:k]
         return replace(self, fingerprint=_fold(digests), labels=labels, _rows=self._rows[:k], _digests=digests)
 
+    def labelled(self) -> "Images":
+        """Return the images that have a label, as if only they had been loaded.
+
+        Raises:
+            UnfitError: If none has.
+        """
+        labels = self.labels or ()
+        there = [i for i, label in enumerate(labels) if label != UNLABELLED]
+        check_labelled(self.id, None, len(there))
+        tell_left_out(self.id, len(labels) - len(there), len(labels))
+        digests = b"".join(self._digests[i * _DIGEST : (i + 1) * _DIGEST] for i in there)
+        known = [labels[i] for i in there]
+        return replace(self, fingerprint=_fold(digests), labels=known, _rows=self._rows[there], _digests=digests)
+
     def bare(self) -> "Images":
         """Return the sample without its pictures: it still says what it is, and is small enough to be sent around."""
         return replace(self, _pictures=None)
@@ -122,38 +144,65 @@ def load_images(source: Any, **options: Unpack[SampleOptions]) -> Images:
         NotFoundError: If the dataset, or its configuration, split or column does not exist or cannot be reached.
         UnfitError: If it holds no images, too few, or files that cannot be read.
     """
-    sample = Sample.of(source, **options)
+    return _load(Sample.of(source, **options), None)
+
+
+def load_labelled_images(source: Any, label: str | None = None, **options: Unpack[SampleOptions]) -> Images:
+    """Draw ``k`` images that have a label, as `load_images` does; of the others it is said how many there are.
+
+    Args:
+        source: As in `load_images`.
+        label: Column of the classes: class labels, whole numbers or texts; by default the one of class labels, or
+            ``label``. Images in folders by class have ``label``.
+        **options: As in `load_images`.
+
+    Raises:
+        UsageError: If a setting cannot be meant, or a choice is left open.
+        NotFoundError: If there is no such dataset or column.
+        UnfitError: If labels are missing, no classes, of one class alone, or fewer than their classes.
+    """
+    images = _load(Sample.of(source, **options), LabelColumn(label))
+    check_classes(images.id, images.labels or (), images.label_names)
+    return images
+
+
+def _load(sample: Sample, label: LabelColumn | None) -> Images:
     if isinstance(sample.images, Images):
-        return sample.images if sample.k is None else sample.images.first(sample.k)
+        images = sample.images.labelled() if label else sample.images
+        return images if sample.k is None else images.first(sample.k)
     found = open_source(sample)
-    if isinstance(found.data, list):
-        return _sample(found, None, sample.k, sample.seed)
-    if isinstance(found.data, ImageFiles):
-        return _sample(found, found.column, sample.k, sample.seed, STREAM_BUFFER if sample.streaming else None)
-    return _sample_dataset(found, sample.column, sample.k, sample.seed)
+    buffer = STREAM_BUFFER if sample.streaming else None
+    if isinstance(found.data, list | ImageFiles):
+        if label:
+            label.check_unnamed(found.id, found.labels)
+        return _sample(found, found.column, sample.k, sample.seed, buffer, labelled=label is not None)
+    return _sample_dataset(found, sample.column, sample.k, sample.seed, label)
 
 
 # Drawing the sample.
 
 
-def _sample_dataset(found: Found, wanted: str | None, k: int | None, seed: int) -> Images:
+def _sample_dataset(found: Found, wanted: str | None, k: int | None, seed: int, classes: LabelColumn | None) -> Images:
     import datasets
 
-    column, label = choose_columns(found.id, found.data, wanted)
+    column, label, features = choose_columns(found.id, found.data, wanted)
+    label = classes.choose(found.id, features) if classes else label
     streaming = isinstance(found.data, datasets.IterableDataset)
     if "." in column and column not in found.data.features:
         found = replace(found, data=_flat(found.data, column))
     if streaming:
-        data = pictures = spool(found.id, _encoded(found, column, label, k or DEFAULT_K), column, label)
+        kind = features.get(label) if isinstance(features.get(label), datasets.Value) else None
+        data = pictures = spool(found.id, _encoded(found, column, label, k or DEFAULT_K), column, label, kind)
     else:
         data, pictures = found.data, found.data.select_columns([column])
         if isinstance(data.features[column], datasets.Image):
             pictures = pictures.cast_column(column, datasets.Image(decode=False))
     feature = (found.data.features or {}).get(column)
-    labels = None if label is None else [-1 if y is None else y for y in data.select_columns([label])[:][label]]
-    names = None if label is None else tuple(found.data.features[label].names)
+    labels, names = None, None
+    if label is not None:
+        labels, names = read_classes(found.id, label, features[label], data.select_columns([label])[:][label])
     found = replace(found, data=pictures, labels=labels, label_names=names, mode=getattr(feature, "mode", None))
-    return _sample(found, column, k, seed, STREAM_BUFFER if streaming else None)
+    return _sample(found, column, k, seed, STREAM_BUFFER if streaming else None, labelled=classes is not None)
 
 
 def _flat(data: Any, column: str) -> Any:
@@ -176,14 +225,27 @@ def _encoded(found: Found, column: str, label: str | None, k: int) -> Iterator[d
         yield encoded if label is None else {**encoded, label: example[label]}
 
 
-def _sample(found: Found, column: str | None, k: int | None, seed: int, buffer: int | None = None) -> Images:
+def _sample(
+    found: Found, column: str | None, k: int | None, seed: int, buffer: int | None = None, *, labelled: bool = False
+) -> Images:
     n = len(found.data)
     check_enough(found.id, k, n)
-    rows = _order(n, min(n, DEFAULT_K) if k is None else k, seed, buffer)
+    if labelled:
+        rows = _labelled_rows(found, _order(n, n, seed, buffer), k)
+    else:
+        rows = _order(n, min(n, DEFAULT_K) if k is None else k, seed, buffer)
     digests = b"".join(_digest(found, column, int(row)) for row in rows)
     labels = None if found.labels is None else [found.labels[row] for row in rows]
     origin = (found.id, found.revision, found.config, found.split, column, int(seed))
     return Images(*origin, _fold(digests), labels, found.label_names, found.data, rows, digests, found.mode)
+
+
+def _labelled_rows(found: Found, rows: np.ndarray, k: int | None) -> np.ndarray:
+    """Return the first ``k`` of some rows that have a label, and say how many have none."""
+    there = rows[np.asarray(found.labels)[rows] != UNLABELLED]
+    tell_left_out(found.id, len(rows) - len(there), len(rows))
+    check_labelled(found.id, k, len(there))
+    return there[: DEFAULT_K if k is None else k]
 
 
 def _order(n: int, k: int, seed: int, buffer: int | None) -> np.ndarray:

@@ -111,12 +111,20 @@ def _no_progress_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def spool(name: str, rows: Iterator[dict[str, Any]], column: str, label: str | None) -> Any:
-    """Write rows of a stream, encoded images and labels, to a file that lives as long as the dataset returned."""
+def spool(name: str, rows: Iterator[dict[str, Any]], column: str, label: str | None, kind: Any = None) -> Any:
+    """Write rows of a stream, encoded images and labels, to a file that lives as long as the dataset returned.
+
+    Args:
+        name: Of the dataset.
+        rows: Of the two columns.
+        column: Of images.
+        label: Of labels.
+        kind: Type of labels, if they are not numbers of classes.
+    """
     import datasets
     from datasets.arrow_writer import ArrowWriter
 
-    types = {column: datasets.Value("large_binary"), label: datasets.Value("int64")}
+    types = {column: datasets.Value("large_binary"), label: kind or datasets.Value("int64")}
     features = datasets.Features({name: kind for name, kind in types.items() if name is not None})
     folder = tempfile.mkdtemp(prefix="infodist-")
     path = os.path.join(folder, "images.arrow")

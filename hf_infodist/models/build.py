@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from hf_infodist.errors import UnfitError
+from hf_infodist.models.headless import has_no_head
 from hf_infodist.models.source import Source, quiet, refusing
 from hf_infodist.models.weights import prefix_of, weight_files
 
@@ -32,7 +34,7 @@ def _build_timm(source: Source) -> nn.Module:
     with refusing(source, "its weights do not fit its architecture"):
         module: Any = timm.create_model(name, pretrained=not source.fresh)
     built, described = module.num_classes, module.pretrained_cfg["num_classes"]
-    if built != described:
+    if built != described and not (source.headless and built == 0):
         what = f"{source.id!r} contradicts itself: it has {built} or {described} classes"
         why = "num_classes and model_args in its config.json differ, so its head would stay untrained"
         raise UnfitError(what, why, "correct config.json")
@@ -44,10 +46,12 @@ def _build_transformers(source: Source) -> nn.Module:
 
     assert source.folder is not None
     cls = getattr(transformers, source.model)
+    bare = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(cls).parameters else {}
     if source.fresh:
         with quiet(), refusing(source, "its configuration cannot be built"):
-            return cls(transformers.AutoConfig.from_pretrained(source.folder, trust_remote_code=False))
-    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, "local_files_only": True}
+            config = cls.config_class if has_no_head(source) else transformers.AutoConfig
+            return cls(config.from_pretrained(source.folder, trust_remote_code=False), **bare)
+    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, "local_files_only": True, **bare}
     options["ignore_mismatched_sizes"] = True  # to say which do not fit
     with quiet(), refusing(source, "its weights do not fit its architecture"):
         module, info = cls.from_pretrained(source.folder, **options)
@@ -55,7 +59,7 @@ def _build_transformers(source: Source) -> nn.Module:
             options["key_mapping"] = {f"^{re.escape(prefix)}": ""}
             module, info = cls.from_pretrained(source.folder, **options)
     _check_sizes(source, module, info["mismatched_keys"])
-    keys = set(map(str, info["missing_keys"]))
+    keys = {key for key in map(str, info["missing_keys"]) if not (has_no_head(source) and "pooler" in key)}
     untrained = sorted(key for key in keys if not key.endswith("num_batches_tracked"))  # a counter says nothing
     if untrained:
         what = f"{source.id!r} is incomplete: {len(untrained)} of its weights are missing"

@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from hf_infodist.models.headless import Headed
 from hf_infodist.models.heads import replace_heads
 from hf_infodist.models.preprocessing import Preprocessing, without_addresses
 from hf_infodist.results.records import ModelRecord
@@ -58,10 +59,10 @@ class Classifier:
         library: `timm`, `torchvision`, `transformers` or `torch`.
         revision: Commit of its hub repository, if it has one.
         network: In eval mode, on the CPU, in float32, or float64 where the module is.
-        num_classes: Number of logits.
-        labels: A name per logit.
+        num_classes: Number of logits; of features where there are no classes.
+        labels: A name per logit; none where there are no classes.
         preprocessing: How it wants to see an image.
-        heads: Names of the layers of `network` that make the logits.
+        heads: Names of the layers of `network` that make the logits; none where there are no classes.
     """
 
     id: str
@@ -107,6 +108,8 @@ class Classifier:
         network = copy.deepcopy(self.network)
         if not any(parameter.requires_grad for parameter in network.parameters()):
             network.requires_grad_(True)
+        if not self.heads:
+            return Network(Headed(network, self.num_classes, num_classes))
         if rows is None or tuple(rows) != tuple(range(self.num_classes)) or num_classes != self.num_classes:
             replace_heads(network, self.heads, num_classes, rows)
         return network

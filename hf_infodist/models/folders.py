@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_infodist.errors import NotFoundError, UnfitError
+from hf_infodist.models.headless import image_tower
 from hf_infodist.models.source import FORMS, Source, near, quiet, refusing
 
 PROCESSOR_FILES = ["preprocessor_config.json", "processor_config.json"]
@@ -95,7 +96,7 @@ def _check_timm(source: Source, config: dict[str, Any]) -> Source:
         why = f"the nearest one it knows is {nearest[0]}" if nearest else "nothing it knows has a name like this"
         raise UnfitError(what, why, "upgrade timm, or correct config.json")
     settings = {**(config.get("pretrained_cfg") or {}), **config, **(config.get("model_args") or {})}
-    if "num_classes" in settings:
+    if "num_classes" in settings and not source.headless:
         check_classes(source.id, settings["num_classes"])
         if source.repo.startswith("timm/"):
             check_embedding(source.id, settings["num_classes"])
@@ -121,6 +122,8 @@ def _check_transformers(source: Source, config: dict[str, Any]) -> Source:
     known = MAPPING.get(config["model_type"], ())
     known = (known,) if isinstance(known, str) else tuple(known)
     given = (config.get("architectures") or known[:1] or ["?"])[0]
+    if given not in known and source.headless and (tower := image_tower(config["model_type"])):
+        return replace(source, model=tower)
     if given not in known:
         why = f"its config.json names {given} of model type {config['model_type']}, which has no trained class head"
         fix = "choose a repository tagged image-classification, whose architecture ends in ForImageClassification"

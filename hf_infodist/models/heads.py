@@ -56,13 +56,16 @@ def logits_and_features(network: nn.Module, heads: Sequence[str], pixels: Tensor
 
     Args:
         network: A classifier whose forward pass returns logits.
-        heads: Names of its heads, from `find_heads`.
+        heads: Names of its heads, from `find_heads`; none if it has no classes: its features then stand for both.
         pixels: ``[N, 3, H, W]``.
 
     Returns:
         Logits ``[N, C]``, and features ``[N, D]``: what the heads are given, averaged over positions or tokens and
         concatenated over heads.
     """
+    if not heads:
+        features = network(pixels)
+        return features, features
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:

@@ -18,6 +18,7 @@ from hf_infodist.errors import UnfitError, UsageError
 from hf_infodist.models.build import build
 from hf_infodist.models.classifier import Classifier, GreyNetwork, Network, bytes_of, channels_of
 from hf_infodist.models.folders import check_classes, check_problem
+from hf_infodist.models.headless import Tower
 from hf_infodist.models.heads import find_heads
 from hf_infodist.models.labels import labels_of
 from hf_infodist.models.names import locate
@@ -33,6 +34,7 @@ def load_classifier(
     labels: Sequence[str] | None = None,
     seed: int = 0,
     pickles: bool = True,
+    headless: bool = False,
 ) -> Classifier:
     """Load an image classifier.
 
@@ -43,6 +45,8 @@ def load_classifier(
         labels: A name per class, instead of the model's own.
         seed: Seed of the fresh weights of ``random:NAME``.
         pickles: Whether weights that are not safetensors are read, if they hold nothing but tensors.
+        headless: Whether a network without classes will do: its features are then in the place of logits, it has no
+            labels and no heads.
 
     Returns:
         The classifier. A `Classifier` is returned as it is; a module is copied.
@@ -60,10 +64,10 @@ def load_classifier(
         return name
     if isinstance(name, nn.Module):
         name = _unwrapped(name)
-        source, module = _recognise(name), _copied(name).cpu()
+        source, module = replace(_recognise(name), headless=headless), _copied(name).cpu()
     else:
         name = text_of(name)
-        source = fetch_weights(locate(name, has_transform=transform is not None), pickles=pickles)
+        source = fetch_weights(locate(name, has_transform=transform is not None, headless=headless), pickles=pickles)
         module = build(source, seed)
     return _describe(source, module, transform, labels)
 
@@ -80,10 +84,10 @@ def text_of(name: Any) -> str:
     raise UsageError(what, "a model is a name, a path, a module or a Classifier", "pass one of these")
 
 
-def check_name(name: Any) -> None:
+def check_name(name: Any, *, headless: bool = False) -> None:
     """Raise what `load_classifier` would raise about a name before it fetches any weights; of a module, nothing."""
     if not isinstance(name, Classifier | nn.Module):
-        locate(text_of(name), has_transform=True)
+        locate(text_of(name), has_transform=True, headless=headless)
 
 
 def count_parameters(name: str) -> int:
@@ -137,7 +141,10 @@ def _copied(module: nn.Module) -> nn.Module:
 
 def _describe(source: Source, module: nn.Module, transform: Any, labels: Sequence[str] | None) -> Classifier:
     """Ask a module about one image, and describe what it turns out to be."""
+    bare = source.headless and _is_bare(source, module)
     preprocessing, kind = preprocessing_of(source, module, transform), Network
+    if bare:
+        module = Tower(module)
     channels = channels_of(module)
     if channels not in (None, 3) and not _takes_colours(source, module, preprocessing):
         if channels != 1:
@@ -151,9 +158,16 @@ def _describe(source: Source, module: nn.Module, transform: Any, labels: Sequenc
     if labels is not None and len(labels) != num_classes:
         what, why = f"{len(labels)} labels were given for {source.id!r}", f"it has {num_classes} classes"
         raise UsageError(what, why, "give one label per class, in the order of the logits")
-    names = tuple(labels) if labels is not None else labels_of(source, module, num_classes)
-    heads = find_heads(network, example, num_classes)
+    names = tuple(labels or (() if bare else labels_of(source, module, num_classes)))
+    heads = () if bare else find_heads(network, example, num_classes)
     return Classifier(source.id, source.library, source.revision, network, num_classes, names, preprocessing, heads)
+
+
+def _is_bare(source: Source, module: nn.Module) -> bool:
+    """Tell whether a module has no head: those of timm say so, of transformers it is in the name of the class."""
+    if source.library == "transformers":
+        return type(module).__name__.endswith("Model")
+    return source.library == "timm" and getattr(module, "num_classes", None) == 0
 
 
 def _at_least_float32(network: Network) -> Network:

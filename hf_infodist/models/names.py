@@ -25,12 +25,13 @@ from hf_infodist.models.weights import snapshot
 DEMO = Path(__file__).parent / "demo"
 
 
-def locate(name: str, *, has_transform: bool) -> Source:
+def locate(name: str, *, has_transform: bool, headless: bool = False) -> Source:
     """Resolve a name, and check all that can be checked without weights.
 
     Args:
         name: A name as `load_classifier` takes it.
         has_transform: Whether preprocessing is given, so that the model may lack it.
+        headless: Whether a network without classes will do.
 
     Raises:
         UsageError: If the name can mean several things or has no known form.
@@ -42,7 +43,7 @@ def locate(name: str, *, has_transform: bool) -> Source:
     bare = name.removeprefix("random:")
     if bare.startswith("random:"):
         raise UsageError(f"{name!r} is random twice", "fresh weights cannot get fresher", f"use {bare}")
-    source = _follow(Source(name, fresh=bare != name), bare)
+    source = _follow(Source(name, fresh=bare != name, headless=headless), bare)
     if source.library == "transformers" and not has_transform:
         check_processor(source)
     return source
@@ -84,8 +85,9 @@ def _in_timm(source: Source) -> Source:
         tags = [name for name in timm.list_pretrained() if name.startswith(f"{architecture.casefold()}.")]
         raise _unknown("timm", source.model, tags or timm.list_models(), "timm.list_models(pretrained=True)")
     config: Any = timm.get_pretrained_cfg(source.model)
-    check_classes(source.id, config.num_classes)
-    check_embedding(source.id, config.num_classes)
+    if not source.headless:
+        check_classes(source.id, config.num_classes)
+        check_embedding(source.id, config.num_classes)
     if source.fresh:
         return source
     if config.hf_hub_id:

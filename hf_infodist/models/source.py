@@ -30,6 +30,7 @@ class Source:
     repo: str = ""  # of the Hub, that the folder is a copy of
     revision: str | None = None  # its commit
     asked: str | None = None  # the branch, tag or commit that was asked for
+    headless: bool = False  # a network that has no classes will do
 
 
 @contextmanager

@@ -50,6 +50,23 @@ def forget(array: Any) -> None:
         array.base.madvise(mmap.MADV_DONTNEED)
 
 
+class LabelLogits:
+    """Labels as logits of somebody who is certain of them, ``[k, C]``: 0, and minus infinity for all other classes.
+
+    Args:
+        labels: Class of each image, ``[k]``.
+        num_classes: C.
+    """
+
+    def __init__(self, labels: NDArray[np.integer], num_classes: int):
+        self._labels = labels
+        self.shape = (len(labels), num_classes)
+
+    def __getitem__(self, index: Any) -> NDArray[np.floating]:
+        labels = self._labels[index]
+        return np.where(np.arange(self.shape[1]) == labels[..., None], 0.0, -np.inf)
+
+
 @dataclass(frozen=True, eq=False)
 class Pixels:
     """Preprocessed images, ``[k, channels, H, W]``, as uint8 where that loses nothing."""

@@ -46,6 +46,8 @@ class Codelength:
         seconds: Time spent pricing and learning.
         order_nats: Total of each order in which the images were coded; empty if there was one.
         order_stderr_nats: `stderr_nats` of each of them.
+        image_hits: Whether the class found likeliest was the label, ``[k]``, by position the mean over orders; None
+            where no labels are shown.
     """
 
     image_nats: NDArray[np.float64]
@@ -57,6 +59,7 @@ class Codelength:
     seconds: float
     order_nats: tuple[float, ...] = ()
     order_stderr_nats: tuple[float, ...] = ()
+    image_hits: NDArray[np.float64] | None = None
 
     @cached_property
     def nats(self) -> float:
@@ -106,9 +109,7 @@ class Codelength:
         """
         if self.order_stderr_nats:
             return float(np.mean(self.order_stderr_nats))
-        if len(self.image_nats) < 2:
-            return math.nan
-        return math.sqrt(len(self.image_nats) * float((np.diff(self.image_nats) ** 2).mean()) / 2)
+        return stderr_of_sum(self.image_nats)
 
     @property
     def stderr_orders_nats(self) -> float:
@@ -159,13 +160,15 @@ class Codelength:
         """Return every field as JSON types; what JSON has no number for is a text that `float` reads."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields |= {"image_nats": self.image_nats.tolist(), "learners": [vars(record) for record in self.learners]}
-        return _plain(fields)
+        hits = fields.pop("image_hits")
+        return _plain(fields if hits is None else fields | {"image_hits": hits.tolist()})
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Codelength":
         """Rebuild a codelength from `to_dict`, to the bit."""
         record = {name: _numbers(value) for name, value in fields.items()}
-        record["image_nats"] = np.array(record["image_nats"], dtype=np.float64)
+        for name in {"image_nats", "image_hits"} & record.keys():
+            record[name] = np.array(record[name], dtype=np.float64)
         record["learners"] = tuple(
             LearnerRecord(**learner | {name: float(learner[name]) for name in ("nats", "weight")})
             for learner in fields["learners"]
@@ -173,14 +176,22 @@ class Codelength:
         return cls(**record)
 
 
+def stderr_of_sum(prices: NDArray[np.float64]) -> float:
+    """Return the standard error of the sum of prices ``[n]`` that change slowly; NaN of less than two."""
+    if len(prices) < 2:
+        return math.nan
+    return math.sqrt(len(prices) * float((np.diff(prices) ** 2).mean()) / 2)
+
+
 def mean_over_orders(orders: Sequence[Codelength]) -> Codelength:
     """Return the mean of codelengths of the same images in several orders; costs are added up."""
     if len(orders) == 1:
         return orders[0]
-    first = orders[0]
+    first, hits = orders[0], [order.image_hits for order in orders if order.image_hits is not None]
     return replace(
         first,
         image_nats=np.mean([order.image_nats for order in orders], axis=0),
+        image_hits=np.mean(hits, axis=0) if hits else None,
         learners=tuple(_mean_record(records) for records in zip(*(order.learners for order in orders), strict=True)),
         seconds=sum(order.seconds for order in orders),
         order_nats=tuple(order.nats for order in orders),

@@ -1,0 +1,57 @@
+"""The command about which checkpoint to start from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_infodist.cli.matrix import read_names, set_up_worker
+from hf_infodist.cli.options import Coding, ManyModels, Report, Work, command
+from hf_infodist.cli.progress import Progress
+from hf_infodist.cli.terminal import check_file, interactive, say, speaks
+from hf_infodist.images.request import DEFAULT_K, Sample
+
+
+@command
+def transfer(
+    models: ManyModels,
+    sample: Sample,
+    coding: Coding,
+    work: Work,
+    report: Report,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Take the classes from this column of the dataset.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw learning curves there, as PNG and SVG.")] = None,
+) -> None:
+    """Rank checkpoints to start from, by what labels then cost.
+
+    The labels of a dataset are learnt from each of them, image by image, and each label is priced before it is learnt
+    from. Networks without a head will do. A model whose price is in the store already is not run again.
+
+    Example: infodist transfer demo:cnn demo:vit -i digits -k 400
+    """
+    check_file(plot and plot.with_suffix(".png"))
+    names = read_names(models)
+    say(f"loading {sample.images}")
+    from hf_infodist.distances.transfer import rank_checkpoints
+
+    total = coding.orders * len(names) * (sample.k or DEFAULT_K)
+    with Progress(total, work.time_limit) as progress:
+        found = rank_checkpoints(
+            names,
+            sample,
+            label=label,
+            **vars(coding),
+            workers=work.workers,
+            on_block=progress,
+            on_model=lambda name: say(f"learning from {name}"),
+            setup=set_up_worker,
+            progress=interactive() and work.workers == 1,
+        )
+    if plot and speaks():
+        from hf_infodist.results.pictures import save
+
+        say(f"wrote {' and '.join(map(str, save(found.plot(), plot)))}")
+    next = "" if plot else "'--plot curves.png' draws the learning curves"
+    report.show(found, "\n".join(one.id for one in found.candidates), next)

@@ -1,0 +1,288 @@
+"""Checkpoints in the order of what the labels of a dataset cost when they are learnt from each."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_infodist.protocol import CodingProtocol
+from hf_infodist.results.codelength import Codelength, stderr_of_sum
+from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
+from hf_infodist.results.shown import Shown
+from hf_infodist.results.words import Unit, amount, rounded
+from hf_infodist.table import text_table
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+SCHEMA = "infodist.transfer/1"
+ERRORS = 2.0  # paired standard errors within which two models are tied
+_LAST = 4  # share of the images, the last ones, on which accuracy and log loss are told
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """What the labels cost when they are learnt from one model.
+
+    Attributes:
+        model: Which.
+        code: Σ -log p(y_i | x_i, what came before), equation (2), label by label.
+        seconds: That this took, its forward passes included; next to nothing if it was in the store.
+    """
+
+    model: ModelRecord
+    code: Codelength
+    seconds: float
+
+    @property
+    def id(self) -> str:
+        """Name of the model."""
+        return self.model.id
+
+    @property
+    def image_nats(self) -> NDArray[np.float64]:
+        """Price of each label when it was new, ``[k]``."""
+        return self.code.image_nats
+
+    @property
+    def nats(self) -> float:
+        """Price of all labels."""
+        return self.code.nats
+
+    @property
+    def tail_nats(self) -> float:
+        """Price of the second half of the labels: what is left to pay after a start is warm."""
+        return math.fsum(self.image_nats[len(self.image_nats) // 2 :])
+
+    @property
+    def log_loss(self) -> float:
+        """Mean price of the last quarter of the labels, nats."""
+        return float(self._last(self.image_nats).mean())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of them that was the class found likeliest."""
+        assert self.code.image_hits is not None
+        return float(self._last(self.code.image_hits).mean())
+
+    def _last(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values[-max(1, len(values) // _LAST) :]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more labels cost from one model than from another, paired label by label.
+
+    Attributes:
+        nats: The difference.
+        stderr_nats: Its standard error over the draw of the images.
+    """
+
+    nats: float
+    stderr_nats: float
+
+    @property
+    def tied(self) -> bool:
+        """Whether it may be chance."""
+        return abs(self.nats) <= ERRORS * self.stderr_nats or self.nats == 0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Ranking(Shown):
+    """Checkpoints, those first from which the labels of a dataset cost least.
+
+    Attributes:
+        candidates: Best first.
+        images: The sample.
+        protocol: How labels were learnt and priced.
+        classes: Names of the classes.
+        counts: Labels of each class, ``[C]``.
+        label: Column of the classes, if it was named.
+    """
+
+    candidates: tuple[Candidate, ...]
+    images: ImagesRecord
+    protocol: CodingProtocol
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    label: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        images: ImagesRecord,
+        protocol: CodingProtocol,
+        labels: Sequence[int],
+        classes: Sequence[str],
+        label: str | None = None,
+    ) -> "Ranking":
+        """Put candidates in order; of those that cost the same, by name."""
+        found = Counter(labels)
+        ordered = tuple(sorted(candidates, key=lambda one: (one.nats, one.id)))
+        counts = tuple(found[i] for i in range(len(classes)))
+        return cls(ordered, images, protocol, tuple(classes), counts, label)
+
+    @property
+    def best(self) -> Candidate:
+        """The one from which the labels cost least."""
+        return self.candidates[0]
+
+    @property
+    def tied(self) -> tuple[Candidate, ...]:
+        """The others that cost no more than chance explains."""
+        return tuple(one for one in self.candidates[1:] if self.behind(one).tied)
+
+    @cached_property
+    def frequency_nats(self) -> float:
+        """What the labels cost somebody who knows only how frequent each class is, and sees no image."""
+        shares = [count / self.images.k for count in self.counts if count]
+        return self.images.k * -math.fsum(share * math.log(share) for share in shares)
+
+    def behind(self, candidate: Candidate, *, tail: bool = False) -> Difference:
+        """Return how much more a candidate costs than the best, on all labels or on the second half."""
+        first = self.images.k // 2 if tail else 0
+        prices = (candidate.image_nats - self.best.image_nats)[first:]
+        return Difference(math.fsum(prices), math.sqrt(self.protocol.orders) * stderr_of_sum(prices))
+
+    def overtakes_at(self, candidate: Candidate) -> int | None:
+        """Return after about how many labels a candidate is ahead of the best; None if that is not to be seen.
+
+        It is carried on from the second half, where the candidate has to cost less by more than chance explains.
+        """
+        tail = self.behind(candidate, tail=True)
+        if tail.nats >= 0 or tail.tied:
+            return None
+        gain = -tail.nats / (self.images.k - self.images.k // 2)  # a label
+        return self.images.k + round(self.behind(candidate).nats / gain)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types, schema ``infodist.transfer/1``; nats throughout."""
+        return {
+            "schema": SCHEMA,
+            "models": [self._fields(rank, one) for rank, one in enumerate(self.candidates, 1)],
+            "images": vars(self.images).copy(),
+            "label": self.label,
+            "classes": dict(zip(self.classes, self.counts, strict=True))
+            if len(set(self.classes)) == len(self.classes)
+            else list(self.counts),
+            "frequency_nats": self.frequency_nats,
+            "verdict": self.verdict,
+            "protocol": self.protocol.to_dict(),
+            "versions": package_versions(),
+        }
+
+    def _fields(self, rank: int, one: Candidate) -> dict[str, Any]:
+        behind, tail = self.behind(one), self.behind(one, tail=True)
+        return {
+            "model": one.id,
+            "rank": rank,
+            "tied_with_best": behind.tied,
+            "nats": one.nats,
+            "stderr_nats": _finite(one.code.stderr_nats),
+            "tail_nats": one.tail_nats,
+            "tail_stderr_nats": _finite(self._tail_stderr(one)),
+            "behind_nats": behind.nats,
+            "behind_stderr_nats": _finite(behind.stderr_nats),
+            "tail_behind_nats": tail.nats,
+            "tail_behind_stderr_nats": _finite(tail.stderr_nats),
+            "overtakes_at": self.overtakes_at(one),
+            "accuracy": one.accuracy,
+            "log_loss": one.log_loss,
+            "curve": [list(point) for point in one.code.curve()],
+            "forward_images": self.images.k,
+            "gradient_images": one.code.gradient_images,
+            "seconds": one.seconds,
+            "library": one.model.library,
+            "revision": one.model.revision,
+        }
+
+    def _tail_stderr(self, one: Candidate) -> float:
+        return math.sqrt(self.protocol.orders) * stderr_of_sum(one.image_nats[self.images.k // 2 :])
+
+    @property
+    def summary(self) -> str:
+        """How many, and which is best."""
+        return f"{len(self.candidates)} models, best {self.best.id}, {self.images}"
+
+    @property
+    def verdict(self) -> str:
+        """What to do, in one sentence."""
+        if self.best.nats >= self.frequency_nats:
+            return (
+                "Start from none of these: their labels cost as much as without any image. "
+                "More labels, or other checkpoints, may change that."
+            )
+        tied = _listed([one.id for one in self.tied])
+        parts = [f"Start from {self.best.id}"]
+        if tied:
+            parts += [f"{tied} {'is' if len(self.tied) == 1 else 'are'} tied with it"]
+        parts += [
+            f"with more than about {_about(at)} labels {one.id} overtakes"
+            for one in self.candidates
+            if (at := self.overtakes_at(one)) is not None
+        ]
+        return "; ".join(parts) + "."
+
+    def text(self, unit: Unit = Unit.BITS) -> str:
+        """Return the table and what to do."""
+        k, seen = self.images.k, sum(count > 0 for count in self.counts)
+        head = f"{k} labels of {self.images.id}, {seen} of {len(self.classes)} classes, seed {self.images.seed}"
+        header = ("", f"{unit} per label", "±", "behind", "second half", "accuracy", "log loss", "seconds")
+        rows = [self._row(one, unit) for one in self.candidates]
+        table = text_table(header, rows, names=[one.id for one in self.candidates])
+        floor = rounded(unit.of(self.frequency_nats) / k)[0]
+        notes = [
+            f"behind: the best, paired by label, ± standard error; '=' is tied with it, within {ERRORS:g} of these.",
+            f"accuracy, log loss ({unit}): of the last {max(1, k // _LAST)} labels. Without any image a label costs "
+            f"{floor} {unit}.",
+        ]
+        return "\n".join([f"{head}, protocol {self.protocol.name}", table, *notes, self.verdict])
+
+    def _row(self, one: Candidate, unit: Unit) -> list[str]:
+        k, behind = self.images.k, self.behind(one)
+        each = unit.each(one.nats, one.code.stderr_nats, k)
+        half = k - k // 2
+        apart = amount(*(unit.of(nats) / k for nats in (behind.nats, behind.stderr_nats)))
+        return [
+            one.id,
+            *each,
+            "best" if one is self.best else f"{'= ' * behind.tied}{apart}",
+            amount(unit.of(one.tail_nats) / half, unit.of(self._tail_stderr(one)) / half),
+            f"{100 * one.accuracy:.1f}%",
+            rounded(unit.of(one.log_loss))[0],
+            f"{one.seconds:.1f}",
+        ]
+
+    def plot(self) -> "Figure":
+        """Draw what labels have cost after so many images, for each candidate, and without any image."""
+        from hf_infodist.results.pictures import draw_learning, footer
+
+        curves = {one.id: one.image_nats for one in self.candidates}
+        return draw_learning(curves, self.frequency_nats / self.images.k, footer(self.images, self.protocol))
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a row for each model, best first."""
+        from hf_infodist.results.export import to_table
+
+        rows = [self._fields(rank, one) for rank, one in enumerate(self.candidates, 1)]
+        return to_table([{name: value for name, value in row.items() if name != "curve"} for row in rows], self.images)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _about(number: int) -> str:
+    """Return a number to two digits."""
+    return f"{int(float(f'{number:.2g}')):,}"

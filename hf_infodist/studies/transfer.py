@@ -1,0 +1,211 @@
+"""Which checkpoint to start from: what is said beforehand, against fine-tuning from each (`infodist transfer`).
+
+``infodist study transfer --work FOLDER [--target NAME …] [--labels N …] [--rate RATE …] [--output FOLDER]``
+
+Targets are Fashion-MNIST, MNIST, scikit-learn's digits, and five questions about drawn shapes. Candidates are networks
+of one small architecture: two of each of these data sets, without those of the target's own, and two random ones. All
+weights of each are fine-tuned on 200 and on 1000 labels of the target, at each rate with each seed. The rate with the
+least loss on 200 validation pictures counts; the truth is the loss and the accuracy on 500 others.
+
+Scores of before read the same labels, and no others: `infodist transfer`, the measures in use, and the number of
+parameters, which is the same for all, so that it stands for a choice at random.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+
+from hf_infodist.baselines.transfer import scores
+from hf_infodist.distances.transfer import rank_checkpoints
+from hf_infodist.images.sample import Images, load_labelled_images
+from hf_infodist.models.classifier import Classifier
+from hf_infodist.models.load import load_classifier
+from hf_infodist.outputs.forward import compute_outputs
+from hf_infodist.processes import one_thread
+from hf_infodist.studies.measures.selection import CRITERIA, judge, over_targets
+from hf_infodist.studies.networks import finetune
+from hf_infodist.studies.networks.data import TASKS, Task, fashion_mnist, shapes
+from hf_infodist.studies.networks.finetune import Run, best_rate, reached
+from hf_infodist.studies.networks.zoo import ARCHITECTURES, Checkpoint, trained, transform
+from hf_infodist.studies.report.options import Folder, Seeds, Work, one_of, typed
+from hf_infodist.studies.report.output import new_figure, save, show, write
+from hf_infodist.table import text_table
+
+SOURCES = tuple(TASKS)
+LABELS, RATES = (200, 1000), (8e-4, 2e-3, 5e-3)
+_NETWORKS = 2  # of each source
+_HELD_OUT = 300  # pictures of each source that are not trained on
+_RANDOM = "random"
+logger = logging.getLogger(__name__)
+Values = dict[str, dict[str, float]]  # by name of a score or criterion, then of a candidate
+
+
+def main(
+    context: typer.Context,
+    work: Work,
+    targets: Annotated[list[str], one_of(TASKS, "--target", what="data sets to learn")] = list(TASKS),
+    labels: Annotated[list[int] | None, typer.Option("--labels", help="how many labels; 200 and 1000")] = None,
+    rates: Annotated[list[float], typer.Option("--rate", help="peaks of the learning rate")] = list(RATES),
+    seeds: Seeds = 1,
+    steps: Annotated[int, typer.Option("--steps", help="batches of 50 that each candidate is trained on")] = 150,
+    output: Folder = None,
+) -> None:
+    """Train and fine-tune what is missing, score what is missing, and show which score chooses best."""
+    truth: dict[int, dict[str, Values]] = {}
+    scored: dict[int, dict[str, Values]] = {}
+    with one_thread("cpu"):
+        zoo = [(one, candidate(one, work, steps)) for one in _zoo()]
+        for count in labels or LABELS:
+            truth[count], scored[count] = {}, {}
+            for name in targets:
+                rivals = [(one, model) for one, model in zoo if one.task != name]
+                truth[count][name] = _truth(rivals, name, count, (rates, seeds), work)
+                scored[count][name] = _scores(rivals, name, count, work)
+                logger.info("%s with %d labels is done", name, count)
+    figures = {count: _judged(truth[count], scored[count]) for count in truth}
+    write("transfer", typed(context), {"judged": figures, "truth": truth, "scores": scored}, output)
+    _draw(figures, output)
+    show(*(_table(count, figures[count]["loss"]) for count in figures))
+
+
+def _zoo() -> tuple[Checkpoint, ...]:
+    names = (*SOURCES, _RANDOM)
+    return tuple(Checkpoint(f"{name}-s{seed}", "resnet10", name, seed) for name in names for seed in range(_NETWORKS))
+
+
+def candidate(one: Checkpoint, work: Path, steps: int) -> Classifier:
+    """Return a candidate; one of a data set is trained first if the folder does not have it."""
+    if one.task != _RANDOM:
+        task = _source(one.task).first(6000, skip=_HELD_OUT)
+        return trained(one, task, work / "networks", epochs=max(1, round(steps * 50 / len(task.labels))))
+    torch.manual_seed(one.seed)
+    names = tuple(f"LABEL_{i}" for i in range(10))
+    module = ARCHITECTURES[one.architecture](names).eval()
+    return replace(load_classifier(module, transform=transform(), labels=names), id=one.name)
+
+
+@cache
+def _source(name: str) -> Task:
+    return TASKS[name]()
+
+
+@cache
+def target(name: str) -> Task:
+    """Return the pictures of a target: where there are others than those that sources are trained on, these."""
+    if name == "fashion":
+        return fashion_mnist("test")
+    return shapes(name.partition("-")[2], seed=1) if name.startswith("shapes-") else _source(name)
+
+
+Rivals = Sequence[tuple[Checkpoint, Classifier]]
+
+
+def _truth(rivals: Rivals, name: str, count: int, tried: tuple[Sequence[float], int], work: Path) -> Values:
+    """Return what each candidate reaches, by candidate."""
+    rates, seeds = tried
+    values: Values = {}
+    for one, model in rivals:
+        network: Any = model.network.module
+        runs = [
+            [reached(Run(one, count, rate, seed), network, target(name), work) for seed in range(seeds)]
+            for rate in rates
+        ]
+        values[one.name] = vars(best_rate(runs))
+    return values
+
+
+def _scores(rivals: Rivals, name: str, count: int, work: Path) -> Values:
+    """Return every score, by score and candidate, larger is better; read from a folder if it has them."""
+    file = work / "scores" / f"{name}-{count}.json"
+    if not file.exists():
+        values = _ours([model for _, model in rivals], name, count)
+        for one, model in rivals:
+            for score, value in {**_baselines(model, name, count), "parameters": 0.0}.items():
+                values.setdefault(score, {})[one.name] = value
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    return json.loads(file.read_text())
+
+
+@cache
+def _images(name: str, count: int) -> Images:
+    """Return the pictures whose labels are learnt from, as a labelled sample."""
+    import datasets
+
+    task = target(name).first(count, skip=finetune.VALIDATION + finetune.TEST)
+    columns = {"image": [Image.fromarray(one).convert("RGB") for one in task.images], "label": task.labels.tolist()}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(task.classes))})
+    return replace(load_labelled_images(datasets.Dataset.from_dict(columns, features), k=count), id=name)
+
+
+def _ours(models: list[Classifier], name: str, count: int) -> Values:
+    ranking = rank_checkpoints(models, _images(name, count))
+    return {
+        "ours, all labels": {one.id: -one.nats for one in ranking.candidates},
+        "ours, second half": {one.id: -one.tail_nats for one in ranking.candidates},
+    }
+
+
+def _baselines(model: Classifier, name: str, count: int) -> dict[str, float]:
+    images = _images(name, count)
+    outputs = compute_outputs(model, images, device="cpu")
+    logits = torch.from_numpy(np.array(outputs.logits, dtype=np.float64))
+    found = scores(np.array(outputs.features, dtype=np.float64), logits.softmax(1).numpy(), np.array(images.labels))
+    return {measure: value for measure, value in found.items() if value is not None}
+
+
+# Figures
+
+
+def _judged(truth: dict[str, Values], scored: dict[str, Values]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return each criterion by truth and score: of each target, and their mean with its interval."""
+    signs: dict[str, Callable[[dict[str, float]], float]] = {
+        "loss": lambda reached: -reached["loss"],
+        "accuracy": lambda reached: reached["accuracy"],
+    }
+    judged: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind, sign in signs.items():
+        names = list(next(iter(scored.values())))
+        rows = {score: np.array([_one(truth[t], scored[t][score], sign) for t in truth]) for score in names}
+        judged[kind] = {
+            score: {
+                criterion: {"mean": over_targets(column), "targets": column}
+                for criterion, column in zip(CRITERIA, row.T, strict=True)
+            }
+            for score, row in rows.items()
+        }
+    return judged
+
+
+def _one(truth: Values, score: dict[str, float], sign: Callable[[dict[str, float]], float]) -> tuple[float, ...]:
+    return judge(np.array([score[name] for name in truth]), np.array([sign(one) for one in truth.values()]))
+
+
+def _table(count: int, judged: dict[str, dict[str, Any]]) -> str:
+    rows = [(score, *(str(one[criterion]["mean"]) for criterion in CRITERIA)) for score, one in judged.items()]
+    return text_table((f"loss after {count} labels", *CRITERIA), rows)
+
+
+def _draw(figures: dict[int, Any], output: Path | None) -> None:
+    figure = new_figure(11, 2.6 * len(figures))
+    for row, (count, kinds) in enumerate(figures.items()):
+        for column, criterion in enumerate(CRITERIA):
+            axes = figure.add_subplot(len(figures), len(CRITERIA), row * len(CRITERIA) + column + 1)
+            for place, (score, one) in enumerate(reversed(kinds["loss"].items())):
+                mean, colour = one[criterion]["mean"], "tab:red" if score.startswith("ours") else "tab:grey"
+                axes.plot([mean.low, mean.high], [place, place], color=colour)
+                axes.plot(mean.value, place, "o", color=colour)
+            names = list(reversed(kinds["loss"])) if column == 0 else [""] * len(kinds["loss"])
+            axes.set_yticks(range(len(names)), names)
+            unit = ", nats" if criterion.startswith("regret") else ""
+            axes.set_xlabel(f"{criterion}{unit}, {count} labels")
+    save(figure, output, "transfer")
