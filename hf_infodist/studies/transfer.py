@@ -41,11 +41,13 @@ from hf_infodist.studies.report.output import new_figure, save, show, write
 from hf_infodist.table import text_table
 
 SOURCES = tuple(TASKS)
-LABELS, RATES = (200, 1000), (8e-4, 2e-3, 5e-3)
+LABELS, RATES = (200, 1000), (1e-3, 2e-3, 5e-3)
+STEPS = 400  # as in `datasets_map`
 _NETWORKS = 2  # of each source
 _HELD_OUT = 300  # pictures of each source that are not trained on
 _RANDOM = "random"
 logger = logging.getLogger(__name__)
+Rivals = Sequence[tuple[Checkpoint, Classifier]]
 Values = dict[str, dict[str, float]]  # by name of a score or criterion, then of a candidate
 
 
@@ -55,21 +57,20 @@ def main(
     targets: Annotated[list[str], one_of(TASKS, "--target", what="data sets to learn")] = list(TASKS),
     labels: Annotated[list[int] | None, typer.Option("--labels", help="how many labels; 200 and 1000")] = None,
     rates: Annotated[list[float], typer.Option("--rate", help="peaks of the learning rate")] = list(RATES),
-    seeds: Seeds = 1,
-    steps: Annotated[int, typer.Option("--steps", help="batches of 50 that each candidate is trained on")] = 150,
+    seeds: Seeds = 2,
+    steps: Annotated[int, typer.Option("--steps", help="batches of 50 that each candidate is trained on")] = STEPS,
     output: Folder = None,
 ) -> None:
     """Train and fine-tune what is missing, score what is missing, and show which score chooses best."""
     truth: dict[int, dict[str, Values]] = {}
     scored: dict[int, dict[str, Values]] = {}
     with one_thread("cpu"):
-        zoo = [(one, candidate(one, work, steps)) for one in _zoo()]
         for count in labels or LABELS:
             truth[count], scored[count] = {}, {}
             for name in targets:
-                rivals = [(one, model) for one, model in zoo if one.task != name]
-                truth[count][name] = _truth(rivals, name, count, (rates, seeds), work)
-                scored[count][name] = _scores(rivals, name, count, work)
+                candidates = rivals(name, work, steps)
+                truth[count][name] = _truth(candidates, name, count, (rates, seeds), work)
+                scored[count][name] = _scores(candidates, name, count, work)
                 logger.info("%s with %d labels is done", name, count)
     figures = {count: _judged(truth[count], scored[count]) for count in truth}
     write("transfer", typed(context), {"judged": figures, "truth": truth, "scores": scored}, output)
@@ -80,6 +81,11 @@ def main(
 def _zoo() -> tuple[Checkpoint, ...]:
     names = (*SOURCES, _RANDOM)
     return tuple(Checkpoint(f"{name}-s{seed}", "resnet10", name, seed) for name in names for seed in range(_NETWORKS))
+
+
+def rivals(name: str, work: Path, steps: int) -> Rivals:
+    """Return the candidates for a target: all but those of its own data set."""
+    return [(one, candidate(one, work, steps)) for one in _zoo() if one.task != name]
 
 
 def candidate(one: Checkpoint, work: Path, steps: int) -> Classifier:
@@ -106,14 +112,11 @@ def target(name: str) -> Task:
     return shapes(name.partition("-")[2], seed=1) if name.startswith("shapes-") else _source(name)
 
 
-Rivals = Sequence[tuple[Checkpoint, Classifier]]
-
-
-def _truth(rivals: Rivals, name: str, count: int, tried: tuple[Sequence[float], int], work: Path) -> Values:
+def _truth(candidates: Rivals, name: str, count: int, tried: tuple[Sequence[float], int], work: Path) -> Values:
     """Return what each candidate reaches, by candidate."""
     rates, seeds = tried
     values: Values = {}
-    for one, model in rivals:
+    for one, model in candidates:
         network: Any = model.network.module
         runs = [
             [reached(Run(one, count, rate, seed), network, target(name), work) for seed in range(seeds)]
@@ -123,12 +126,12 @@ def _truth(rivals: Rivals, name: str, count: int, tried: tuple[Sequence[float], 
     return values
 
 
-def _scores(rivals: Rivals, name: str, count: int, work: Path) -> Values:
+def _scores(candidates: Rivals, name: str, count: int, work: Path) -> Values:
     """Return every score, by score and candidate, larger is better; read from a folder if it has them."""
     file = work / "scores" / f"{name}-{count}.json"
     if not file.exists():
-        values = _ours([model for _, model in rivals], name, count)
-        for one, model in rivals:
+        values = _ours([model for _, model in candidates], name, count)
+        for one, model in candidates:
             for score, value in {**_baselines(model, name, count), "parameters": 0.0}.items():
                 values.setdefault(score, {})[one.name] = value
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -137,18 +140,18 @@ def _scores(rivals: Rivals, name: str, count: int, work: Path) -> Values:
 
 
 @cache
-def _images(name: str, count: int) -> Images:
-    """Return the pictures whose labels are learnt from, as a labelled sample."""
+def labelled(name: str, count: int, skip: int = finetune.VALIDATION + finetune.TEST) -> Images:
+    """Return pictures whose labels are learnt from, as a labelled sample: those after the first ``skip``."""
     import datasets
 
-    task = target(name).first(count, skip=finetune.VALIDATION + finetune.TEST)
+    task = target(name).first(count, skip=skip)
     columns = {"image": [Image.fromarray(one).convert("RGB") for one in task.images], "label": task.labels.tolist()}
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(task.classes))})
     return replace(load_labelled_images(datasets.Dataset.from_dict(columns, features), k=count), id=name)
 
 
 def _ours(models: list[Classifier], name: str, count: int) -> Values:
-    ranking = rank_checkpoints(models, _images(name, count))
+    ranking = rank_checkpoints(models, labelled(name, count))
     return {
         "ours, all labels": {one.id: -one.nats for one in ranking.candidates},
         "ours, second half": {one.id: -one.tail_nats for one in ranking.candidates},
@@ -156,7 +159,7 @@ def _ours(models: list[Classifier], name: str, count: int) -> Values:
 
 
 def _baselines(model: Classifier, name: str, count: int) -> dict[str, float]:
-    images = _images(name, count)
+    images = labelled(name, count)
     outputs = compute_outputs(model, images, device="cpu")
     logits = torch.from_numpy(np.array(outputs.logits, dtype=np.float64))
     found = scores(np.array(outputs.features, dtype=np.float64), logits.softmax(1).numpy(), np.array(images.labels))

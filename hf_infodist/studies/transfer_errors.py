@@ -1,0 +1,92 @@
+"""Whether the paired errors of `infodist transfer` cover what they promise, over repeated samples of labels.
+
+``infodist study transfer_errors --work FOLDER [--target NAME …] [--labels 200] [--samples 24] [--output FOLDER]``
+
+The candidates of the study `transfer`, without those of the target's own data set, are ranked on disjoint samples of
+the target. For every pair of candidates the difference of a sample is held against the mean over all samples: the
+share within one and within two of its standard errors, which should be 68 and 95 %. For the best of each sample, how
+often the candidate that is best in the mean is said to be tied with it, or is it.
+"""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from hf_infodist.distances.transfer import rank_checkpoints
+from hf_infodist.processes import one_thread
+from hf_infodist.results.codelength import stderr_of_sum
+from hf_infodist.studies.networks.data import TASKS
+from hf_infodist.studies.report.options import Folder, Work, one_of, typed
+from hf_infodist.studies.report.output import show, write
+from hf_infodist.studies.transfer import STEPS, Rivals, labelled, rivals
+from hf_infodist.table import text_table
+
+Prices = NDArray[np.float64]  # [samples, candidates, labels]
+
+
+def main(
+    context: typer.Context,
+    work: Work,
+    targets: Annotated[list[str], one_of(TASKS, "--target", what="data sets to learn")] = ["fashion", "mnist"],
+    labels: Annotated[int, typer.Option("--labels", help="of each sample")] = 200,
+    samples: Annotated[int, typer.Option("--samples", help="disjoint ones of each target")] = 20,
+    steps: Annotated[int, typer.Option("--steps", help="batches of 50 that each candidate is trained on")] = STEPS,
+    output: Folder = None,
+) -> None:
+    """Rank the candidates on each sample that the folder does not have, and show how much the errors cover."""
+    with one_thread("cpu"):
+        prices = {name: _prices(rivals(name, work, steps), name, labels, samples, work) for name in targets}
+    figures = {name: coverage(one) for name, one in prices.items()}
+    write("transfer_errors", typed(context), figures, output)
+    header = (f"{samples} samples of {labels} labels", *next(iter(figures.values())))
+    show(text_table(header, [(name, *(f"{value:.3g}" for value in one.values())) for name, one in figures.items()]))
+
+
+def coverage(prices: Prices) -> dict[str, float]:
+    """Return how much of what is promised holds.
+
+    A sample is part of the mean that it is held against, which narrows its distance from that by √(1 - 1/samples).
+
+    Args:
+        prices: Nats of each label, ``[samples, candidates, labels]``, two samples and candidates at least.
+    """
+    samples, candidates, _ = prices.shape
+    away = []
+    for a, b in itertools.combinations(range(candidates), 2):
+        apart = prices[:, a] - prices[:, b]
+        errors = np.array([stderr_of_sum(one) for one in apart])
+        away.append(abs(apart.sum(1) - apart.sum(1).mean()) / (errors * np.sqrt(1 - 1 / samples)))
+    totals = prices.sum(2)
+    truly = int(totals.mean(0).argmin())
+    held = np.array([[_tied_or_best(one, i) for i in range(candidates)] for one in prices])  # [samples, candidates]
+    return {
+        "pairs": float(len(away)),
+        "within one error": float(np.mean(np.array(away) <= 1)),
+        "within two errors": float(np.mean(np.array(away) <= 2)),
+        "best in the mean is tied or best": float(held[:, truly].mean()),
+        "candidates tied or best": float(held.sum(1).mean()),
+    }
+
+
+def _tied_or_best(prices: NDArray[np.float64], candidate: int) -> bool:
+    """Whether a candidate costs no more than chance explains than the best of a sample, ``[candidates, labels]``."""
+    behind = prices[candidate] - prices[prices.sum(1).argmin()]
+    return bool(behind.sum() <= 2 * stderr_of_sum(behind))
+
+
+def _prices(candidates: Rivals, name: str, labels: int, samples: int, work: Path) -> Prices:
+    file = work / "samples" / f"{name}-{labels}.json"
+    found: list[Any] = json.loads(file.read_text()) if file.exists() else []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for sample in range(len(found), samples):
+        ranking = rank_checkpoints([model for _, model in candidates], labelled(name, labels, skip=sample * labels))
+        prices = {one.id: one.image_nats.tolist() for one in ranking.candidates}
+        found.append([prices[one.name] for one, _ in candidates])
+        file.with_suffix(".part").write_text(json.dumps(found))
+        file.with_suffix(".part").replace(file)
+    return np.array(found[:samples])
