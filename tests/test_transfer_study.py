@@ -11,10 +11,11 @@ from torch import nn
 from hf_infodist.cli import main
 from hf_infodist.studies import transfer
 from hf_infodist.studies.measures.selection import chances, judge, over_targets
-from hf_infodist.studies.networks import finetune
+from hf_infodist.studies.networks import finetune, starts
 from hf_infodist.studies.networks.data import shapes
 from hf_infodist.studies.networks.finetune import Reached, Run, best_rate, reached
 from hf_infodist.studies.networks.zoo import ARCHITECTURES, Checkpoint
+from hf_infodist.studies.transfer_errors import coverage
 
 TRUTH = np.array([0.1, 0.5, 0.3, 0.9, 0.7])
 
@@ -84,7 +85,7 @@ def test_fine_tuning_keeps_all_but_the_head_leaves_its_start_alone_and_is_done_o
 @pytest.mark.slow
 def test_the_study_runs_and_repeats_itself(small, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("INFODIST_HOME", str(tmp_path / "store"))
-    monkeypatch.setattr(transfer, "SOURCES", ("digits", "shapes-x", "shapes-form"))
+    monkeypatch.setattr(starts, "SOURCES", ("digits", "shapes-x", "shapes-form"))
     monkeypatch.setattr(transfer, "LABELS", (20, 40))
     monkeypatch.chdir(tmp_path)
     words = ["study", "transfer", "--work", "work", "--target", "shapes-form", "--target", "shapes-x"]
@@ -100,3 +101,14 @@ def test_the_study_runs_and_repeats_itself(small, monkeypatch, tmp_path, capsys)
     }
     assert str(tmp_path) not in json.dumps(figures)
     assert (tmp_path / "out" / "transfer.png").stat().st_size > 5000
+
+
+def test_errors_that_hold_cover_what_they_promise_and_those_that_leave_out_a_noise_do_not():
+    rng = np.random.default_rng(0)
+    prices = rng.exponential(size=(40, 6, 200)) + rng.exponential(size=(40, 1, 200))  # labels hard for all
+    right = coverage(prices)
+    assert right["pairs"] == 15 and 0.6 < right["within one error"] < 0.75 and 0.92 < right["within two errors"] < 0.98
+    assert right["best in the mean is tied or best"] > 0.9 and right["candidates tied or best"] > 5
+    apart = coverage(prices - 0.3 * np.eye(6)[0][:, None])
+    assert apart["best in the mean is tied or best"] == 1 and apart["candidates tied or best"] < 2
+    assert coverage(prices + 0.2 * rng.normal(size=(40, 6, 1)))["within two errors"] < 0.6

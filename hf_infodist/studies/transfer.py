@@ -14,40 +14,30 @@ parameters, which is the same for all, so that it stands for a choice at random.
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from PIL import Image
 
 from hf_infodist.baselines.transfer import scores
 from hf_infodist.distances.transfer import rank_checkpoints
-from hf_infodist.images.sample import Images, load_labelled_images
+from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
-from hf_infodist.models.load import load_classifier
 from hf_infodist.outputs.forward import compute_outputs
 from hf_infodist.processes import one_thread
 from hf_infodist.studies.measures.selection import CRITERIA, judge, over_targets
-from hf_infodist.studies.networks import finetune
-from hf_infodist.studies.networks.data import TASKS, Task, fashion_mnist, shapes
+from hf_infodist.studies.networks.data import TASKS
 from hf_infodist.studies.networks.finetune import Run, best_rate, reached
-from hf_infodist.studies.networks.zoo import ARCHITECTURES, Checkpoint, trained, transform
-from hf_infodist.studies.report.options import Folder, Seeds, Work, one_of, typed
+from hf_infodist.studies.networks.pairs import default_data
+from hf_infodist.studies.networks.starts import STEPS, Rivals, Starts, labelled, target
+from hf_infodist.studies.report.options import Data, Folder, Seeds, Work, one_of, typed
 from hf_infodist.studies.report.output import new_figure, save, show, write
 from hf_infodist.table import text_table
 
-SOURCES = tuple(TASKS)
 LABELS, RATES = (200, 1000), (1e-3, 2e-3, 5e-3)
-STEPS = 400  # as in `datasets_map`
-_NETWORKS = 2  # of each source
-_HELD_OUT = 300  # pictures of each source that are not trained on
-_RANDOM = "random"
 logger = logging.getLogger(__name__)
-Rivals = Sequence[tuple[Checkpoint, Classifier]]
 Values = dict[str, dict[str, float]]  # by name of a score or criterion, then of a candidate
 
 
@@ -59,16 +49,19 @@ def main(
     rates: Annotated[list[float], typer.Option("--rate", help="peaks of the learning rate")] = list(RATES),
     seeds: Seeds = 2,
     steps: Annotated[int, typer.Option("--steps", help="batches of 50 that each candidate is trained on")] = STEPS,
+    lites: Annotated[int, typer.Option("--lites", help="EfficientNet-Lites among the candidates, up to 3")] = 0,
+    data: Data = default_data(),
     output: Folder = None,
 ) -> None:
     """Train and fine-tune what is missing, score what is missing, and show which score chooses best."""
     truth: dict[int, dict[str, Values]] = {}
     scored: dict[int, dict[str, Values]] = {}
+    starts = Starts(work, steps, lites, data)
     with one_thread("cpu"):
         for count in labels or LABELS:
             truth[count], scored[count] = {}, {}
             for name in targets:
-                candidates = rivals(name, work, steps)
+                candidates = starts.rivals(name)
                 truth[count][name] = _truth(candidates, name, count, (rates, seeds), work)
                 scored[count][name] = _scores(candidates, name, count, work)
                 logger.info("%s with %d labels is done", name, count)
@@ -76,40 +69,6 @@ def main(
     write("transfer", typed(context), {"judged": figures, "truth": truth, "scores": scored}, output)
     _draw(figures, output)
     show(*(_table(count, figures[count]["loss"]) for count in figures))
-
-
-def _zoo() -> tuple[Checkpoint, ...]:
-    names = (*SOURCES, _RANDOM)
-    return tuple(Checkpoint(f"{name}-s{seed}", "resnet10", name, seed) for name in names for seed in range(_NETWORKS))
-
-
-def rivals(name: str, work: Path, steps: int) -> Rivals:
-    """Return the candidates for a target: all but those of its own data set."""
-    return [(one, candidate(one, work, steps)) for one in _zoo() if one.task != name]
-
-
-def candidate(one: Checkpoint, work: Path, steps: int) -> Classifier:
-    """Return a candidate; one of a data set is trained first if the folder does not have it."""
-    if one.task != _RANDOM:
-        task = _source(one.task).first(6000, skip=_HELD_OUT)
-        return trained(one, task, work / "networks", epochs=max(1, round(steps * 50 / len(task.labels))))
-    torch.manual_seed(one.seed)
-    names = tuple(f"LABEL_{i}" for i in range(10))
-    module = ARCHITECTURES[one.architecture](names).eval()
-    return replace(load_classifier(module, transform=transform(), labels=names), id=one.name)
-
-
-@cache
-def _source(name: str) -> Task:
-    return TASKS[name]()
-
-
-@cache
-def target(name: str) -> Task:
-    """Return the pictures of a target: where there are others than those that sources are trained on, these."""
-    if name == "fashion":
-        return fashion_mnist("test")
-    return shapes(name.partition("-")[2], seed=1) if name.startswith("shapes-") else _source(name)
 
 
 def _truth(candidates: Rivals, name: str, count: int, tried: tuple[Sequence[float], int], work: Path) -> Values:
@@ -127,43 +86,30 @@ def _truth(candidates: Rivals, name: str, count: int, tried: tuple[Sequence[floa
 
 
 def _scores(candidates: Rivals, name: str, count: int, work: Path) -> Values:
-    """Return every score, by score and candidate, larger is better; read from a folder if it has them."""
-    file = work / "scores" / f"{name}-{count}.json"
-    if not file.exists():
-        values = _ours([model for _, model in candidates], name, count)
-        for one, model in candidates:
-            for score, value in {**_baselines(model, name, count), "parameters": 0.0}.items():
-                values.setdefault(score, {})[one.name] = value
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values))
-    return json.loads(file.read_text())
+    """Return every score, by score and candidate, larger is better; those that a folder has are read from there."""
+    values: Values = {}
+    for one, model in candidates:
+        file = work / "scores" / name / f"{one.name}-{count}.json"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.with_suffix(".part").write_text(json.dumps(_score(model, labelled(name, count))))
+            file.with_suffix(".part").replace(file)
+        for score, value in json.loads(file.read_text()).items():
+            values.setdefault(score, {})[one.name] = value
+    return values
 
 
-@cache
-def labelled(name: str, count: int, skip: int = finetune.VALIDATION + finetune.TEST) -> Images:
-    """Return pictures whose labels are learnt from, as a labelled sample: those after the first ``skip``."""
-    import datasets
-
-    task = target(name).first(count, skip=skip)
-    columns = {"image": [Image.fromarray(one).convert("RGB") for one in task.images], "label": task.labels.tolist()}
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(task.classes))})
-    return replace(load_labelled_images(datasets.Dataset.from_dict(columns, features), k=count), id=name)
-
-
-def _ours(models: list[Classifier], name: str, count: int) -> Values:
-    ranking = rank_checkpoints(models, labelled(name, count))
-    return {
-        "ours, all labels": {one.id: -one.nats for one in ranking.candidates},
-        "ours, second half": {one.id: -one.tail_nats for one in ranking.candidates},
-    }
-
-
-def _baselines(model: Classifier, name: str, count: int) -> dict[str, float]:
-    images = labelled(name, count)
+def _score(model: Classifier, images: Images) -> dict[str, float]:
+    (candidate,) = rank_checkpoints([model], images).candidates
     outputs = compute_outputs(model, images, device="cpu")
-    logits = torch.from_numpy(np.array(outputs.logits, dtype=np.float64))
-    found = scores(np.array(outputs.features, dtype=np.float64), logits.softmax(1).numpy(), np.array(images.labels))
-    return {measure: value for measure, value in found.items() if value is not None}
+    probabilities = torch.from_numpy(np.array(outputs.logits, dtype=np.float64)).softmax(1).numpy()
+    found = scores(np.array(outputs.features, dtype=np.float64), probabilities, np.array(images.labels))
+    return {
+        "ours, all labels": -candidate.nats,
+        "ours, second half": -candidate.tail_nats,
+        **{measure: value for measure, value in found.items() if value is not None},
+        "parameters": float(sum(one.numel() for one in model.network.parameters())),
+    }
 
 
 # Figures

@@ -21,9 +21,9 @@ from hf_infodist.distances.transfer import rank_checkpoints
 from hf_infodist.processes import one_thread
 from hf_infodist.results.codelength import stderr_of_sum
 from hf_infodist.studies.networks.data import TASKS
+from hf_infodist.studies.networks.starts import STEPS, Rivals, Starts, labelled
 from hf_infodist.studies.report.options import Folder, Work, one_of, typed
 from hf_infodist.studies.report.output import show, write
-from hf_infodist.studies.transfer import STEPS, Rivals, labelled, rivals
 from hf_infodist.table import text_table
 
 Prices = NDArray[np.float64]  # [samples, candidates, labels]
@@ -40,7 +40,7 @@ def main(
 ) -> None:
     """Rank the candidates on each sample that the folder does not have, and show how much the errors cover."""
     with one_thread("cpu"):
-        prices = {name: _prices(rivals(name, work, steps), name, labels, samples, work) for name in targets}
+        prices = {name: _prices(Starts(work, steps).rivals(name), name, labels, samples, work) for name in targets}
     figures = {name: coverage(one) for name, one in prices.items()}
     write("transfer_errors", typed(context), figures, output)
     header = (f"{samples} samples of {labels} labels", *next(iter(figures.values())))

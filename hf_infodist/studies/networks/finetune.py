@@ -1,17 +1,19 @@
 """Checkpoints that are fine-tuned on few labels, and how good they then are on held-out pictures."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hf_infodist.models.demo.train import Recipe, fit, logits
 from hf_infodist.studies.networks.data import Task
-from hf_infodist.studies.networks.zoo import ARCHITECTURES, Checkpoint, tensors
+from hf_infodist.studies.networks.zoo import Checkpoint, tensors
 
 VALIDATION, TEST = 200, 500  # the first pictures of a target, in this order; labels to learn from come after these
 EPOCHS = {200: 30, 1000: 15}  # from where on more, on Fashion-MNIST, raise the loss of every start
@@ -74,21 +76,17 @@ def reached(run: Run, network: nn.Module, target: Task, work: Path) -> Reached:
 
 
 def _fine_tune(run: Run, network: nn.Module, target: Task) -> Reached:
-    train = target.first(run.labels, skip=VALIDATION + TEST)
     torch.manual_seed(run.seed)
-    module = ARCHITECTURES[run.start.architecture](target.classes)
-    own, head = module.state_dict(), module.get_classifier()  # type: ignore[operator]
-    new = {id(one) for one in head.state_dict(keep_vars=True).values()}
-    named = {name for name, one in module.state_dict(keep_vars=True).items() if id(one) in new}
-    module.load_state_dict({name: own[name] if name in named else one for name, one in network.state_dict().items()})
-    fit(module, *tensors(train), Recipe(EPOCHS[run.labels], run.rate, run.seed, batch=BATCH[run.labels], shift=0))
-    return judge(module, target.first(VALIDATION + TEST))
+    module: Any = copy.deepcopy(network)
+    module.reset_classifier(len(target.classes))
+    pixels, labels = tensors(target.first(run.labels, skip=VALIDATION + TEST), run.start.input)
+    fit(module, pixels, labels, Recipe(EPOCHS[run.labels], run.rate, run.seed, batch=BATCH[run.labels], shift=0))
+    return judge(module, *tensors(target.first(VALIDATION + TEST), run.start.input))
 
 
 @torch.inference_mode()
-def judge(module: nn.Module, held_out: Task) -> Reached:
-    """Return how good a network is on validation pictures and on the test pictures after these."""
-    pixels, labels = tensors(held_out)
+def judge(module: nn.Module, pixels: Tensor, labels: Tensor) -> Reached:
+    """Return how good a network is on validation pictures and on the test pictures after these, ``[N, 3, H, W]``."""
     log_probs = torch.cat([logits(module.eval(), x).double().log_softmax(1) for x in pixels.split(250)])
     losses = -log_probs[torch.arange(len(labels)), labels]
     hits = (log_probs.argmax(1) == labels)[VALIDATION:].double().mean()

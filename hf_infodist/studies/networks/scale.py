@@ -19,7 +19,7 @@ from hf_infodist.studies.networks.data import FASHION, Task, digits, fashion_mni
 from hf_infodist.studies.networks.fit import Examples, Fitted, Goal, Training, fit
 from hf_infodist.studies.networks.kept import kept
 from hf_infodist.studies.networks.resnet import Affine, Architecture
-from hf_infodist.studies.networks.zoo import resnet, transform
+from hf_infodist.studies.networks.zoo import Input, resnet, transform
 
 logger = logging.getLogger(__name__)
 Build = Callable[[tuple[str, ...]], nn.Module]
@@ -229,4 +229,4 @@ def _key(network: nn.Module, examples: Examples, *settings: Any) -> str:
 
 def classifier(network: nn.Module, name: str, data: Data) -> Classifier:
     """Return a network under a name, as the package compares it."""
-    return replace(load_classifier(network, transform=transform(data.side), labels=data.classes), id=name)
+    return replace(load_classifier(network, transform=transform(Input(data.side)), labels=data.classes), id=name)

@@ -21,7 +21,7 @@ from hf_infodist.studies.networks import data as _data
 from hf_infodist.studies.networks.data import Task
 from hf_infodist.studies.networks.kept import kept
 from hf_infodist.studies.networks.resnet import Architecture
-from hf_infodist.studies.networks.zoo import tensors, transform
+from hf_infodist.studies.networks.zoo import Input, tensors, transform
 from hf_infodist.studies.report.options import OtherProtocol, Repeated, one_of
 
 _DIGITS_TRAINED = 1200  # of 1797; the others are held out
@@ -224,7 +224,7 @@ def watched(
 
 def classifier(network: nn.Module, labels: tuple[str, ...], test: Task, name: str) -> Classifier:
     """Return a copy of a network with its preprocessing and the names of its classes."""
-    loaded = load_classifier(network, transform=transform(test.images.shape[1]), labels=labels)
+    loaded = load_classifier(network, transform=transform(Input(test.images.shape[1])), labels=labels)
     return replace(loaded, id=name)
 
 

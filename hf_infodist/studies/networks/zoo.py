@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.demo.train import Recipe, accuracy, fit
@@ -21,6 +22,21 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Input:
+    """What a network sees of a picture.
+
+    Attributes:
+        side: In pixels.
+        mean: Subtracted from every channel, on the scale 0–1.
+        std: Every channel is divided by it.
+    """
+
+    side: int = SIDE
+    mean: float = MEAN
+    std: float = STD
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A network that is to be trained.
 
@@ -29,12 +45,14 @@ class Checkpoint:
         architecture: Which of `ARCHITECTURES`.
         task: What it is trained on, as a family.
         seed: Of its first weights and the order of its images.
+        input: What it sees.
     """
 
     name: str
     architecture: str
     task: str
     seed: int = 0
+    input: Input = Input()
 
     @property
     def family(self) -> str:
@@ -110,19 +128,24 @@ def held_out_accuracy(classifier: Classifier, task: Task) -> float:
 _RATES = {"vgg": 2e-3, "vit": 2e-3}
 
 
-def transform(side: int = SIDE) -> Callable[[Any], Tensor]:
+def transform(input: Input = Input()) -> Callable[[Any], Tensor]:
     """Return the preprocessing of all these networks."""
     from torchvision import transforms
 
     return transforms.Compose(
-        [transforms.Resize(side), transforms.ToTensor(), transforms.Normalize((MEAN,) * 3, (STD,) * 3)]
+        [
+            transforms.Resize(input.side),
+            transforms.ToTensor(),
+            transforms.Normalize((input.mean,) * 3, (input.std,) * 3),
+        ]
     )
 
 
-def tensors(task: Task) -> tuple[Tensor, Tensor]:
-    """Return preprocessed pixels (``[N, 3, H, W]``, grey channels shared) and labels."""
+def tensors(task: Task, input: Input | None = None) -> tuple[Tensor, Tensor]:
+    """Return preprocessed pixels (``[N, 3, H, W]``, grey channels shared) and labels; of their own size by default."""
     levels = torch.from_numpy(task.images).float() / 255
-    normalised, labels = (levels - MEAN) / STD, torch.from_numpy(task.labels)
-    if normalised.ndim == 3:
-        return normalised[:, None].expand(-1, 3, -1, -1), labels
-    return normalised.permute(0, 3, 1, 2), labels
+    pixels = levels[:, None] if levels.ndim == 3 else levels.permute(0, 3, 1, 2)
+    seen = input or Input(pixels.shape[-1])
+    if pixels.shape[-1] != seen.side:
+        pixels = functional.interpolate(pixels, size=(seen.side,) * 2, mode="bilinear")
+    return ((pixels - seen.mean) / seen.std).expand(-1, 3, -1, -1), torch.from_numpy(task.labels)
