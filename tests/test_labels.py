@@ -101,7 +101,9 @@ BAD = {  # what is given, options, the kind of error, what it says
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_in_three_lines_before_a_model_is_run(case, monkeypatch):
     source, options, kind, said = BAD[case]
-    monkeypatch.setattr("hf_infodist.distances.transfer.load_classifier", lambda *_, **__: pytest.fail("it was loaded"))
+    monkeypatch.setattr(
+        "hf_infodist.distances.transfer.load_classifier", lambda *_, **__: pytest.fail("it was loaded")
+    )
     with pytest.raises(kind, match=said) as refused:
         rank_checkpoints(**{"models": ["demo:cnn"], "images": source, **options})
     assert isinstance(refused.value, InfodistError) and len(str(refused.value).splitlines()) == 3
