@@ -112,7 +112,9 @@ def test_one_network_under_two_names_is_tied():
 def test_names_of_classes_let_a_head_be_used():
     skilled = load_classifier("demo:cnn")
     digits = load_labelled_images("digits", k=32)
-    words = tuple(f"digit {word}" for word in "zero one two three four five six seven eight nine".split())
+    words = tuple(
+        f"digit {word}" for word in ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
     named = replace(skilled, labels=words[::-1])
     same = rank_checkpoints([named], replace(digits, label_names=words[::-1], labels=digits.labels)).best.nats
     unknown = rank_checkpoints([replace(skilled, labels=())], replace(digits, label_names=words)).best.nats
