@@ -171,7 +171,7 @@ def _load(sample: Sample, label: LabelColumn | None) -> Images:
         images = sample.images.labelled() if label else sample.images
         return images if sample.k is None else images.first(sample.k)
     found = open_source(sample)
-    buffer = STREAM_BUFFER if sample.streaming else None
+    buffer = STREAM_BUFFER if sample.streaming and not isinstance(found.data, list) else None
     if isinstance(found.data, list | ImageFiles):
         if label:
             label.check_unnamed(found.id, found.labels)

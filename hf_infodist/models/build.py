@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hf_infodist.errors import UnfitError
-from hf_infodist.models.headless import has_no_head
+from hf_infodist.models.folders import has_no_head
 from hf_infodist.models.source import Source, quiet, refusing
 from hf_infodist.models.weights import prefix_of, weight_files
 

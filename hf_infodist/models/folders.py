@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hf_infodist.errors import NotFoundError, UnfitError
-from hf_infodist.models.headless import image_tower
 from hf_infodist.models.source import FORMS, Source, near, quiet, refusing
 
 PROCESSOR_FILES = ["preprocessor_config.json", "processor_config.json"]
 ADAPTER = "adapter_config.json"
 _IN_CONFIG = "TimmWrapperForImageClassification"  # keeps its preprocessing in config.json
+_TOWERS = {"vit_mae": "ViTModel"}  # a masked autoencoder hides patches at random; its encoder is a plain ViT
 
 
 def check_classes(id: str, num_classes: int) -> None:
@@ -145,3 +145,27 @@ def check_processor(source: Source) -> None:
         why = "without it nothing says how the model wants its images"
         fix = "save its image processor beside it, or pass transform=... in Python"
         raise UnfitError(f"{source.id!r} has no preprocessor_config.json", why, fix)
+
+
+# Without a head
+
+
+def image_tower(model_type: str) -> str | None:
+    """Return the class of transformers that reads the images of a model type, without a head; None if there is none.
+
+    Of models of images and texts it is the image tower.
+    """
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    whole: Any = MODEL_MAPPING_NAMES.get(model_type, ())
+    whole = whole if isinstance(whole, str) else next(iter(whole), "")
+    tower = whole.removesuffix("Model") + "VisionModel"
+    name = _TOWERS.get(model_type) or (tower if hasattr(transformers, tower) else whole)
+    cls = getattr(transformers, name, None)
+    return name if getattr(cls, "main_input_name", None) == "pixel_values" else None
+
+
+def has_no_head(source: Source) -> bool:
+    """Tell whether a model of transformers was found by `image_tower`."""
+    return source.headless and source.library == "transformers" and source.model.endswith("Model")

@@ -7,31 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_infodist.models.source import Source
-
-_TOWERS = {"vit_mae": "ViTModel"}  # a masked autoencoder hides patches at random; its encoder is a plain ViT
-
-
-def image_tower(model_type: str) -> str | None:
-    """Return the class of transformers that reads the images of a model type, without a head; None if there is none.
-
-    Of models of images and texts it is the image tower.
-    """
-    import transformers
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
-
-    whole: Any = MODEL_MAPPING_NAMES.get(model_type, ())
-    whole = whole if isinstance(whole, str) else next(iter(whole), "")
-    tower = whole.removesuffix("Model") + "VisionModel"
-    name = _TOWERS.get(model_type) or (tower if hasattr(transformers, tower) else whole)
-    cls = getattr(transformers, name, None)
-    return name if getattr(cls, "main_input_name", None) == "pixel_values" else None
-
-
-def has_no_head(source: Source) -> bool:
-    """Tell whether a model of transformers was found by `image_tower`."""
-    return source.headless and source.library == "transformers" and source.model.endswith("Model")
-
 
 class Tower(nn.Module):
     """A network whose outputs are features: what it pools, else its first token and the mean of all.

@@ -1,0 +1,221 @@
+"""What labels cost when they are learnt from a checkpoint: a code, and its ranking."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import SmallNet, noise_images, transform
+from scipy.special import log_softmax
+from test_cli import run
+
+from hf_infodist import load_classifier, rank_checkpoints
+from hf_infodist.images.sample import load_labelled_images
+from hf_infodist.outputs.forward import compute_outputs
+from hf_infodist.pair import Execution
+from hf_infodist.protocol import LABEL_PROTOCOLS, PROTOCOLS, CodingProtocol, LearnerSpec
+from hf_infodist.results.codelength import Codelength
+from hf_infodist.results.ranking import Candidate, Ranking
+
+K, CLASSES = 60, 4
+PICTURES = noise_images(K)
+NET = load_classifier(SmallNet(seed=1), transform=transform)
+
+
+def brightest():
+    """Labels that can be learnt: which quarter of the image is the brightest."""
+    corners = [np.asarray(p, float)[y : y + 6, x : x + 6].mean() for p in PICTURES for y in (0, 6) for x in (0, 6)]
+    return np.array(corners).reshape(K, CLASSES).argmax(1)
+
+
+IMAGES = load_labelled_images(list(zip(PICTURES, brightest().tolist(), strict=True)))
+
+
+def prices(images=IMAGES, model=NET, **options):
+    return rank_checkpoints([model], images, **options).best.image_nats
+
+
+def relabelled(**changes):
+    labels = list(IMAGES.labels)
+    for place, label in changes.items():
+        labels[int(place[1:])] = label
+    return replace(IMAGES, labels=labels)
+
+
+@pytest.mark.parametrize("place", [0, 31, K - 1])
+def test_prices_are_those_of_a_distribution_over_classes(place):
+    names = tuple("abcd")
+    told = [prices(replace(relabelled(**{f"i{place}": label}), label_names=names))[place] for label in range(CLASSES)]
+    assert sum(math.exp(-nats) for nats in told) == pytest.approx(1, abs=1e-9)
+
+
+def test_a_price_knows_the_past_alone():
+    rng = np.random.default_rng(0)
+    later = {f"i{i}": int(rng.integers(CLASSES)) for i in range(33, K)}
+    before, after = prices(), prices(relabelled(**later))
+    assert before[:33] == pytest.approx(after[:33], rel=1e-9) and before[33:] != pytest.approx(after[33:], rel=1e-2)
+
+
+def test_it_is_kernel_regression_written_down_naively():
+    kernel = LearnerSpec("kernel", features="penultimate", gamma=0.3, noise=0.1, gain=4.0, start="nothing")
+    new = replace(kernel, start="student")
+    protocol = CodingProtocol("naive", (new,), targets="labels", price="labels")
+    features = compute_outputs(NET, IMAGES).features[:].astype(float)
+    units = features[:, features.std(0) > 1e-9 * np.abs(features).max()]
+    units = (units - units.mean(0)) / units.std(0)
+    covariance = np.exp(-0.3 * ((units[:, None] - units) ** 2).mean(2)) + 1.0
+    labels = np.array(IMAGES.labels)
+    targets = np.eye(CLASSES)[labels] - 1 / CLASSES
+    expected = []
+    for i in range(K):
+        past = covariance[:i, :i] + 0.1 * np.eye(i)
+        mean = covariance[i, :i] @ np.linalg.solve(past, targets[:i]) if i else np.zeros(CLASSES)
+        expected.append(-log_softmax(4.0 * mean)[labels[i]])
+    assert prices(protocol=protocol) == pytest.approx(np.array(expected), rel=1e-6)
+
+
+def test_random_labels_cost_their_entropy():
+    rng = np.random.default_rng(0)
+    images = replace(IMAGES, labels=rng.integers(0, CLASSES, K).tolist())
+    ranking = rank_checkpoints([NET], images)
+    best = ranking.best
+    assert best.nats > ranking.frequency_nats - 2 * best.code.stderr_nats
+    assert best.nats < K * math.log(CLASSES) * 1.5
+    assert "Start from none" in ranking.verdict
+
+
+def test_who_knows_the_labels_pays_least_and_order_and_store_change_nothing(tmp_path, monkeypatch):
+    names = ["random:demo:cnn", "demo:vit", "demo:cnn"]
+    execution = Execution(home=tmp_path)
+    first = rank_checkpoints(names, "digits", k=64, execution=execution)
+    assert [one.id for one in first.candidates][-1] == "random:demo:cnn"
+    assert first.candidates[0].nats < 10 < first.candidates[-1].nats < first.frequency_nats
+    assert not first.behind(first.candidates[-1]).tied
+    alone = rank_checkpoints(names[::-1], "digits", k=64, execution=Execution(home=tmp_path / "other"))
+    monkeypatch.setattr("hf_infodist.distances.transfer.compute_outputs", lambda *_, **__: pytest.fail("it was run"))
+    again = rank_checkpoints(names[::-1], "digits", k=64, execution=execution)
+    for other in (alone, again):
+        assert [one.id for one in other.candidates] == [one.id for one in first.candidates]
+        assert all(
+            (a.image_nats == b.image_nats).all() for a, b in zip(first.candidates, other.candidates, strict=True)
+        )
+        assert [one.accuracy for one in other.candidates] == [one.accuracy for one in first.candidates]
+
+
+def test_one_network_under_two_names_is_tied():
+    twin = load_classifier(SmallNet(seed=1), transform=transform)
+    ranking = rank_checkpoints([NET, twin], IMAGES)
+    assert ranking.tied == ranking.candidates[1:] and "is tied with it" in ranking.verdict
+
+
+def test_names_of_classes_let_a_head_be_used():
+    skilled = load_classifier("demo:cnn")
+    digits = load_labelled_images("digits", k=32)
+    words = tuple(
+        f"digit {word}" for word in ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
+    named = replace(skilled, labels=words[::-1])
+    same = rank_checkpoints([named], replace(digits, label_names=words[::-1], labels=digits.labels)).best.nats
+    unknown = rank_checkpoints([replace(skilled, labels=())], replace(digits, label_names=words)).best.nats
+    assert same < 5 < unknown
+
+
+def test_a_wrong_head_of_as_many_classes_costs_little(tmp_path):
+    """Outputs that mean something else, though there are as many: starting from nothing is in the mixture too."""
+    net = load_classifier(SmallNet(CLASSES, seed=1, gain=5.0), transform=transform)
+    given = rank_checkpoints([net], IMAGES).best.nats
+    new = rank_checkpoints([net], replace(IMAGES, label_names=tuple("abcd"), labels=IMAGES.labels)).best.nats
+    without = rank_checkpoints([replace(net, labels=())], IMAGES).best.nats
+    assert max(given, new) < without + 8
+
+
+def test_fine_tuning_takes_part_in_thorough_with_and_without_a_head():
+    for model in (NET, replace(NET, heads=(), labels=())):
+        best = rank_checkpoints([model], IMAGES.first(24), protocol="thorough").best
+        assert best.code.gradient_images > 0 and 0 < best.nats < 24 * math.log(CLASSES) * 1.3
+        tuned = [one for one in best.code.learners if one.name.startswith("finetuned")]
+        assert len(tuned) == 3 and all(math.isfinite(one.nats) for one in tuned)
+
+
+def test_presets_for_labels_survive_json_and_leave_the_others_alone():
+    for name, protocol in LABEL_PROTOCOLS.items():
+        assert protocol.name == name and protocol.price == "labels"
+        assert CodingProtocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
+    assert not any(learner.start == "nothing" for protocol in PROTOCOLS.values() for learner in protocol.learners)
+
+
+# The ranking of given prices
+
+
+def candidate(name, nats):
+    record = replace(NET.record, id=name)
+    code = Codelength(np.array(nats), math.nan, math.nan, (), (len(nats),), 0.05, 1.0, image_hits=np.ones(len(nats)))
+    return Candidate(record, code, 1.0)
+
+
+def ranking(**prices):
+    k = len(next(iter(prices.values())))
+    found = [candidate(name, nats) for name, nats in prices.items()]
+    return Ranking.of(found, replace(IMAGES.record, k=k), LABEL_PROTOCOLS["standard"], [0, 1] * (k // 2), "ab")
+
+
+def test_whoever_is_ahead_in_the_second_half_overtakes():
+    """It has fallen back by 100 · .3 labels' worth less 100 · .1, and gains .1 a label: at 200 + 200."""
+    noise = np.random.default_rng(0).normal(0, 0.01, 200)
+    slow = np.concatenate([np.full(100, 0.6), np.full(100, 0.1)]) + noise
+    found = ranking(quick=np.concatenate([np.full(100, 0.3), np.full(100, 0.2)]), slow=slow)
+    assert found.best.id == "quick" and not found.tied
+    assert found.overtakes_at(found.candidates[1]) == pytest.approx(400, rel=0.02)
+    assert found.verdict == "Start from quick; with more than about 400 labels slow overtakes."
+
+
+def test_what_may_be_chance_neither_wins_nor_overtakes():
+    rng = np.random.default_rng(0)
+    a, b = rng.exponential(0.3, (2, 200))
+    found = ranking(a=a, b=b, c=a + 0.2)
+    assert [one.id for one in found.tied] == [({"a", "b"} - {found.best.id}).pop()]
+    assert not any(found.overtakes_at(one) for one in found.candidates)
+
+
+def test_paired_errors_cover_the_difference_between_samples():
+    """Differences of two learners whose prices fall, over 400 samples: 2 standard errors hold their mean in 95 %."""
+    rng, fall = np.random.default_rng(1), 1 / np.sqrt(1 + np.arange(200))
+    inside = 0
+    for _ in range(400):
+        shared = rng.exponential(1.0, 200) * fall
+        found = ranking(a=shared + rng.normal(0, 0.1, 200), b=1.1 * shared + rng.normal(0, 0.1, 200) + 0.05)
+        worse = found.behind(found.candidates[1])
+        expected = math.fsum(0.1 * fall + 0.05) * (1 if found.best.id == "a" else -1)
+        inside += abs(worse.nats - expected) <= 2 * worse.stderr_nats
+    assert 0.92 < inside / 400 < 0.985
+
+
+# The command
+
+
+def test_the_command_ranks_and_says_what_to_do(capsys, tmp_path):
+    words = ("transfer", "random:demo:cnn", "demo:cnn", "-i", "digits", "-k", 32)
+    code, out, _ = run(capsys, *words, "--json", "-o", tmp_path / "r.json")
+    told = json.loads(out)
+    assert (
+        code == 0 and told["schema"] == "infodist.transfer/1" and told == json.loads((tmp_path / "r.json").read_text())
+    )
+    assert [row["model"] for row in told["models"]] == ["demo:cnn", "random:demo:cnn"]
+    fields = {"nats", "stderr_nats", "tail_nats", "rank", "tied_with_best", "accuracy", "log_loss", "curve", "seconds"}
+    assert all(fields <= row.keys() for row in told["models"]) and told["models"][0]["curve"][-1][0] == 32
+    code, out, err = run(capsys, *words, "--plot", tmp_path / "curves")
+    assert code == 0 and "Start from demo:cnn" in out and "bits per label" in out
+    assert "curves.png" in err and (tmp_path / "curves.svg").is_file()
+    assert run(capsys, *words, "-q")[1] == "demo:cnn\nrandom:demo:cnn\n"
+    code, _, err = run(capsys, *words, "--label", "species")
+    assert code == 3 and len(err.splitlines()) == 4  # after what is being loaded
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_models(tmp_path):
+    names, options = ["demo:cnn", "demo:vit", "random:demo:cnn"], {"k": 64}
+    shared = rank_checkpoints(names, "digits", workers=2, execution=Execution(home=tmp_path / "2"), **options)
+    alone = rank_checkpoints(names, "digits", execution=Execution(home=tmp_path / "1"), **options)
+    for a, b in zip(shared.candidates, alone.candidates, strict=True):
+        assert a.id == b.id and a.image_nats == pytest.approx(b.image_nats, rel=1e-6, abs=1e-9)
