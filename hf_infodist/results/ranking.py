@@ -95,7 +95,10 @@ class Difference:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ranking(Shown):
-    """Checkpoints, those first from which the labels of a dataset cost least.
+    """Checkpoints, those first from which the second half of the labels of a dataset costs least.
+
+    The second half says how good a start is once the labels that there are have been learnt; all of them together are
+    the codelength, which also holds how fast it learns (figures of both in `studies/README.md`).
 
     Attributes:
         candidates: Best first.
@@ -125,18 +128,18 @@ class Ranking(Shown):
     ) -> "Ranking":
         """Put candidates in order; of those that cost the same, by name."""
         found = Counter(labels)
-        ordered = tuple(sorted(candidates, key=lambda one: (one.nats, one.id)))
+        ordered = tuple(sorted(candidates, key=lambda one: (one.tail_nats, one.id)))
         counts = tuple(found[i] for i in range(len(classes)))
         return cls(ordered, images, protocol, tuple(classes), counts, label)
 
     @property
     def best(self) -> Candidate:
-        """The one from which the labels cost least."""
+        """The one from which the labels of the second half cost least."""
         return self.candidates[0]
 
     @property
     def tied(self) -> tuple[Candidate, ...]:
-        """The others that cost no more than chance explains."""
+        """The others whose second half costs no more than chance explains."""
         return tuple(one for one in self.candidates[1:] if self.behind(one).tied)
 
     @cached_property
@@ -145,22 +148,21 @@ class Ranking(Shown):
         shares = [count / self.images.k for count in self.counts if count]
         return self.images.k * -math.fsum(share * math.log(share) for share in shares)
 
-    def behind(self, candidate: Candidate, *, tail: bool = False) -> Difference:
-        """Return how much more a candidate costs than the best, on all labels or on the second half."""
-        first = self.images.k // 2 if tail else 0
-        prices = (candidate.image_nats - self.best.image_nats)[first:]
+    def behind(self, candidate: Candidate, part: slice | None = None) -> Difference:
+        """Return how much more a candidate costs than the best, on the second half or on another part."""
+        prices = (candidate.image_nats - self.best.image_nats)[part or slice(self.images.k // 2, None)]
         return Difference(math.fsum(prices), math.sqrt(self.protocol.orders) * stderr_of_sum(prices))
 
-    def overtakes_at(self, candidate: Candidate) -> int | None:
-        """Return after about how many labels a candidate is ahead of the best; None if that is not to be seen.
+    def ahead_until(self, candidate: Candidate) -> int | None:
+        """Return up to about how many labels a candidate is ahead of the best; None if that is not to be seen.
 
-        It is carried on from the second half, where the candidate has to cost less by more than chance explains.
+        The first half has to cost less from it by more than chance explains. From where on each further label costs
+        more from it, the best is the better start.
         """
-        tail = self.behind(candidate, tail=True)
-        if tail.nats >= 0 or tail.tied:
+        first = self.behind(candidate, slice(0, self.images.k // 2))
+        if first.nats >= 0 or first.tied:
             return None
-        gain = -tail.nats / (self.images.k - self.images.k // 2)  # a label
-        return self.images.k + round(self.behind(candidate).nats / gain)
+        return 1 + int(np.argmin(np.cumsum(candidate.image_nats - self.best.image_nats)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types, schema ``infodist.transfer/1``; nats throughout."""
@@ -179,11 +181,11 @@ class Ranking(Shown):
         }
 
     def _fields(self, rank: int, one: Candidate) -> dict[str, Any]:
-        behind, tail = self.behind(one), self.behind(one, tail=True)
+        behind, tail = self.behind(one, slice(0, None)), self.behind(one)
         return {
             "model": one.id,
             "rank": rank,
-            "tied_with_best": behind.tied,
+            "tied_with_best": tail.tied,
             "nats": one.nats,
             "stderr_nats": _finite(one.code.stderr_nats),
             "tail_nats": one.tail_nats,
@@ -192,7 +194,7 @@ class Ranking(Shown):
             "behind_stderr_nats": _finite(behind.stderr_nats),
             "tail_behind_nats": tail.nats,
             "tail_behind_stderr_nats": _finite(tail.stderr_nats),
-            "overtakes_at": self.overtakes_at(one),
+            "ahead_until": self.ahead_until(one),
             "accuracy": one.accuracy,
             "log_loss": one.log_loss,
             "curve": [list(point) for point in one.code.curve()],
@@ -214,7 +216,8 @@ class Ranking(Shown):
     @property
     def verdict(self) -> str:
         """What to do, in one sentence."""
-        if self.best.nats >= self.frequency_nats:
+        k = self.images.k
+        if self.best.tail_nats >= self.frequency_nats * (k - k // 2) / k:
             return (
                 "Start from none of these: their labels cost as much as without any image. "
                 "More labels, or other checkpoints, may change that."
@@ -224,9 +227,9 @@ class Ranking(Shown):
         if tied:
             parts += [f"{tied} {'is' if len(self.tied) == 1 else 'are'} tied with it"]
         parts += [
-            f"with more than about {_about(at)} labels {one.id} overtakes"
+            f"with fewer than about {_about(until)} labels {one.id} is ahead"
             for one in self.candidates
-            if (at := self.overtakes_at(one)) is not None
+            if (until := self.ahead_until(one)) is not None
         ]
         return "; ".join(parts) + "."
 
@@ -234,12 +237,13 @@ class Ranking(Shown):
         """Return the table and what to do."""
         k, seen = self.images.k, sum(count > 0 for count in self.counts)
         head = f"{k} labels of {self.images.id}, {seen} of {len(self.classes)} classes, seed {self.images.seed}"
-        header = ("", f"{unit} per label", "±", "behind", "second half", "accuracy", "log loss", "seconds")
+        header = ("", f"{unit} per label", "±", "second half", "behind", "accuracy", "log loss", "seconds")
         rows = [self._row(one, unit) for one in self.candidates]
         table = text_table(header, rows, names=[one.id for one in self.candidates])
         floor = rounded(unit.of(self.frequency_nats) / k)[0]
         notes = [
-            f"behind: the best, paired by label, ± standard error; '=' is tied with it, within {ERRORS:g} of these.",
+            "second half: a label of it, once the first half is learnt; behind: the best there, paired by label,",
+            f"± standard error; '=' is tied with it, within {ERRORS:g} of these.",
             f"accuracy, log loss ({unit}): of the last {max(1, k // _LAST)} labels. Without any image a label costs "
             f"{floor} {unit}.",
         ]
@@ -249,12 +253,12 @@ class Ranking(Shown):
         k, behind = self.images.k, self.behind(one)
         each = unit.each(one.nats, one.code.stderr_nats, k)
         half = k - k // 2
-        apart = amount(*(unit.of(nats) / k for nats in (behind.nats, behind.stderr_nats)))
+        apart = amount(*(unit.of(nats) / half for nats in (behind.nats, behind.stderr_nats)))
         return [
             one.id,
             *each,
-            "best" if one is self.best else f"{'= ' * behind.tied}{apart}",
             amount(unit.of(one.tail_nats) / half, unit.of(self._tail_stderr(one)) / half),
+            "best" if one is self.best else f"{'= ' * behind.tied}{apart}",
             f"{100 * one.accuracy:.1f}%",
             rounded(unit.of(one.log_loss))[0],
             f"{one.seconds:.1f}",

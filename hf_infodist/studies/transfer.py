@@ -1,4 +1,4 @@
-"""Which checkpoint to start from: what is said beforehand, against fine-tuning from each (`infodist transfer`).
+"""Which checkpoint to start from: what is said beforehand, against fine-tuning from each (``infodist transfer``).
 
 ``infodist study transfer --work FOLDER [--target NAME …] [--labels N …] [--rate RATE …] [--output FOLDER]``
 
@@ -7,7 +7,7 @@ of one small architecture: two of each of these data sets, without those of the 
 weights of each are fine-tuned on 200 and on 1000 labels of the target, at each rate with each seed. The rate with the
 least loss on 200 validation pictures counts; the truth is the loss and the accuracy on 500 others.
 
-Scores of before read the same labels, and no others: `infodist transfer`, the measures in use, and the number of
+Scores of before read the same labels, and no others: ``infodist transfer``, the measures in use, and the number of
 parameters, which is the same for all, so that it stands for a choice at random.
 """
 
