@@ -145,7 +145,8 @@ for name in configs:
 
 ASK = """
 import json, sys
-from hf_infodist.page.request import Comparison, Limits, Refusal, in_public
+from hf_infodist.page.request import Comparison, Limits, Refusal
+from hf_infodist.page.telling import in_public
 from hf_infodist.page.compute import check, compare
 def ask(work, name):
     try:

@@ -35,7 +35,7 @@ def borrowed(monkeypatch):
 
 def run(stopped=lambda: False):
     async def listen():
-        return [event async for event in gpu.compare(PAIR, Limits(), stopped)]
+        return [event async for event in gpu.answer(PAIR, Limits(), stopped)]
 
     return asyncio.run(listen())
 

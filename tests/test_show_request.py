@@ -8,7 +8,8 @@ import pytest
 from hf_infodist.errors import NotFoundError, UnfitError
 from hf_infodist.page import views
 from hf_infodist.page.events import Failed
-from hf_infodist.page.request import Comparison, Limits, Refusal, in_public, request_in_link, requested, shown
+from hf_infodist.page.request import Comparison, Limits, Refusal, request_in_link, requested, shown
+from hf_infodist.page.telling import in_public
 
 LIMITS = Limits()
 
