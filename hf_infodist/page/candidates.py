@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_infodist.errors import UnfitError
 from hf_infodist.page.events import Failed
 from hf_infodist.page.ranking import bar, failures
 from hf_infodist.page.starts import Start
@@ -15,7 +16,7 @@ from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.ranking import Candidate, Ranking
 from hf_infodist.results.records import ImagesRecord, ModelRecord
-from hf_infodist.results.words import amount, number, percent, to_bits
+from hf_infodist.results.words import amount, number, to_bits
 
 Fields = dict[str, Any]
 
@@ -36,7 +37,14 @@ def to_record(found: Ranking) -> Fields:
 
 
 def to_ranking(records: Sequence[Fields]) -> Ranking:
-    """Return the ranking of all models of which there are records, on the same images."""
+    """Return the ranking of all models of which there are records.
+
+    Raises:
+        UnfitError: If they are not of the same images.
+    """
+    if any(one["images"] != records[0]["images"] for one in records):
+        what, why = "the images have changed meanwhile", "models are ranked on the same ones"
+        raise UnfitError(what, why, "ask again")
     candidates = [
         Candidate(ModelRecord(**one["model"]), Codelength.from_dict(one["code"]), one["seconds"]) for one in records
     ]
@@ -99,7 +107,7 @@ def _table(models: Sequence[Fields], k: int) -> str:
     rows = [
         (
             safe(one["model"]),
-            percent(one["accuracy"]),
+            f"{100 * one['accuracy']:.1f}%",
             number(to_bits(one["log_loss"])),
             amount(to_bits(one["tail_nats"]) / half, to_bits(one["tail_stderr_nats"] or 0.0) / half),
             f"{one['seconds']:.1f}",

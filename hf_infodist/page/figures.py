@@ -18,6 +18,7 @@ BLUE, ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind too
 GREY = "rgba(128,128,128,0.35)"
 DASHES = ("solid", "dash", "dot", "dashdot")
 SMALL = 12  # pixels of the font of names and footers
+_LABELS = [n * 10**power for power in range(1, 6) for n in (1, 2, 5)]  # ticks
 _LONG = 24  # characters of a name in a picture; hovering shows all
 
 
@@ -53,7 +54,7 @@ def learning(found: Ranking) -> go.Figure:
     names = [one.id for one in found.candidates]
     text = f"Learning curves: what a label costs after so many, learnt from {', '.join(names)}; the best first"
     footer = measured_on(images.id, images.k, found.protocol.name, images.seed)
-    figure = empty(360 + 22 * len(names), footer, text)
+    figure = empty(400 + 22 * len(names), footer, text, top=88)
     for i, one in enumerate(found.candidates):
         ends, means = learning_curve(one.image_nats)
         line = {"color": colours[i % len(colours)], "dash": DASHES[i // len(colours) % len(DASHES)], "width": 2.5}
@@ -62,7 +63,7 @@ def learning(found: Ranking) -> go.Figure:
     floor = to_bits(found.frequency_nats) / images.k
     line = {"color": "grey", "dash": "dot"}
     figure.add_scatter(x=ends[[0, -1]], y=[floor, floor], name="without any image", mode="lines", line=line)
-    figure.update_xaxes(title="labels", type="log", dtick="D2")
+    figure.update_xaxes(title="labels", type="log", tickvals=_LABELS)
     figure.update_yaxes(title="bits per label, mean over the last half", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
     return figure

@@ -26,11 +26,13 @@ class Answers:
         asked: All questions.
         done: Fields of records.
         failed: Why others could not be answered, by the name of the model.
+        over: Whether no more will come.
     """
 
     asked: Sequence[Any]
     done: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, Failed] = field(default_factory=dict)
+    over: bool = False
 
     @property
     def left(self) -> int:
@@ -98,7 +100,8 @@ class ManyTab:
                     case Block():
                         yield self._idle(running=f"{name}: {event.images} of {question.k} images priced …")
                     case Stopped():
-                        yield self._idle() | {self.status: _progress(f"Stopped: {event.why}.")}
+                        answers.over = True
+                        yield self._idle() | self.show(answers) | {self.status: _progress(f"Stopped: {event.why}.")}
                         return
                     case Failed() if event.field in _OF_ALL:
                         yield self.wrong(event)
@@ -108,7 +111,8 @@ class ManyTab:
                     case Done():
                         answers.done.append(event.record)
             yield self.show(answers)
-        yield self._idle()
+        answers.over = True
+        yield self._idle() | self.show(answers)
 
     def refused(self, error: Refusal) -> Shown:
         """Say why nothing can be asked."""

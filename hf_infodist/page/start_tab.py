@@ -61,10 +61,10 @@ class StartTab(ManyTab):
             yield shown
 
     def show(self, answers: Answers) -> Shown:
-        """Return the ranking so far, and its learning curves."""
+        """Return the ranking so far; its learning curves at the end, for Gradio loses pictures that follow fast."""
         found = to_ranking(answers.done) if answers.done else None
         shown = {self.result: starts(found, answers.failed, answers.asked, answers.left)}
-        return shown | ({self.curves: drawn(figures.learning, found)} if found else {})
+        return shown | ({self.curves: drawn(figures.learning, found)} if found and answers.over else {})
 
     def clear(self) -> Shown:
         """Show no answer."""
