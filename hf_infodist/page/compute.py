@@ -134,7 +134,8 @@ def _images(question: Question) -> Images:
             return load_images(question.images, k=question.k, seed=question.seed)
         except InfodistError as error:
             box = next((box for words, box in _BOXES.items() if words in error.what + error.fix), "images")
-            fix = error.fix.replace("by --label", "as label column").replace("--label", "label column")
+            fix = re.sub("; [^;]* --streaming", "", error.fix)  # nothing is streamed here
+            fix = fix.replace("by --label", "as label column").replace("--label", "label column")
             raise Refusal(box, error.what, error.why, fix.replace("-k ", "")) from error
 
 

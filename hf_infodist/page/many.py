@@ -88,7 +88,8 @@ class ManyTab:
             questions: Those whose answers are not known.
             answers: What is known; the others are added.
         """
-        yield self._idle(running="Beginning …") | self.clear() | self.show(answers)
+        known = self.show(answers) if answers.done else {}
+        yield self._idle(running="Beginning …") | self.clear() | known
         for question in questions:
             *_, name = question.models.values()
             async for event in self.service.ask(question, visitor(request), self._window(request)):
