@@ -185,7 +185,7 @@ def photos(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
         picture.save(folder / f"{i}.png")
-        for name in ("plain", "one/class"):
+        for name in ("plain", "uneven/rare" if i == 0 else "uneven/usual"):
             (tmp_path / name).mkdir(parents=True, exist_ok=True)
             picture.save(tmp_path / name / f"{i}.png")
     return tmp_path
@@ -204,7 +204,7 @@ def test_labels_that_cannot_be_learnt_are_refused_with_their_box(photos):
     assert field == "images" and "no labels" in words
     field, words = refusal_of(Start("demo:cnn", folders, 2))
     assert field == "k" and "fewer than its 3 classes" in words and "use 3 or more" in words
-    field, words = refusal_of(Start("demo:cnn", str(photos / "one"), 4))
+    field, words = refusal_of(Start("demo:cnn", str(photos / "uneven"), 2, seed=1))
     assert field == "images" and "of one class" in words and words.endswith("two classes or more")
     field, words = refusal_of(Start("demo:cnn", folders, 500))
     assert field == "k"
