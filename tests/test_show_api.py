@@ -21,6 +21,7 @@ pytestmark = [
 ]
 
 SETTINGS = {"images": "digits", "k": 48, "protocol": "standard", "seed": 3}
+WORDS = ["demo:cnn", "demo:vit", "-i", "digits", "-k", "48", "-p", "standard", "--seed", "3", "--json"]
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,24 @@ def comparable(result):
     }
 
 
+def printed(home, name):
+    """What a command prints."""
+    environment = {"INFODIST_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    return json.loads(command(environment, sys.executable, "-m", "hf_infodist.cli", name, *WORDS)[0])
+
+
 @pytest.fixture(scope="module")
 def by_command(tmp_path_factory):
-    words = ["demo:cnn", "demo:vit", "-i", "digits", "-k", "48", "-p", "standard", "--seed", "3", "--json"]
-    environment = {"INFODIST_HOME": str(tmp_path_factory.mktemp("other store")), "HF_HUB_OFFLINE": "1"}
-    return json.loads(command(environment, sys.executable, "-m", "hf_infodist.cli", "compare", *words)[0])
+    return printed(tmp_path_factory.mktemp("other store"), "compare")
+
+
+@pytest.fixture(scope="module")
+def ranked_by_command(tmp_path_factory):
+    return without_seconds(printed(tmp_path_factory.mktemp("ranking store"), "transfer"))
+
+
+def without_seconds(ranking):
+    return ranking | {"models": [model | {"seconds": None} for model in ranking["models"]]}
 
 
 def test_the_api_gives_the_json_of_the_command_line(client, by_command):
@@ -58,7 +72,34 @@ def test_the_api_gives_the_json_of_the_command_line(client, by_command):
     assert comparable(result) == comparable(by_command)
 
 
-def test_the_mcp_server_gives_the_same(address, by_command):
+def test_the_api_ranks_starts_as_the_command_line(client, ranked_by_command):
+    ranking = client.predict(["demo:cnn", "demo:vit"], **SETTINGS, api_name="/transfer")
+    assert without_seconds(ranking) == ranked_by_command
+    assert ranking["verdict"] == "Start from demo:cnn."
+
+
+@pytest.mark.parametrize(
+    ("models", "setting", "words"),
+    [
+        (["demo:cnn", "../../etc/passwd"], {}, "not a model that this page takes"),
+        (["demo:cnn", "demo:cnn"], {}, "named twice"),
+        ([], {}, "no models here yet"),
+        ({"a": "demo:cnn"}, {}, "not a model|only one model|invalid"),
+        (["demo:cnn", "demo:vit"], {"k": 10**9}, "not offered here"),
+        (["demo:cnn", "demo:vit"], {"images": "/etc"}, "not offered here"),
+        (["demo:cnn", "demo:vit"], {"label": "kind"}, "no column 'kind'"),
+        (["demo:cnn", "demo:vit"], {"protocol": "single"}, "not in the list|not offered|invalid"),
+    ],
+)
+def test_starts_out_of_bounds_are_refused_by_the_api(client, models, setting, words):
+    from gradio_client.exceptions import AppError
+
+    with pytest.raises(AppError, match=words) as refused:
+        client.predict(models, **setting, api_name="/transfer")
+    assert "Traceback" not in str(refused.value)
+
+
+def test_the_mcp_server_gives_the_same(address, by_command, ranked_by_command):
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
@@ -66,17 +107,23 @@ def test_the_mcp_server_gives_the_same(address, by_command):
         server = streamablehttp_client(f"{address}/gradio_api/mcp/")
         async with server as (reading, writing, _), ClientSession(reading, writing) as session:
             await session.initialize()
-            (tool,) = (await session.list_tools()).tools
-            return tool, await session.call_tool(tool.name, {"a": "demo:cnn", "b": "demo:vit"} | SETTINGS)
+            compare, transfer = (await session.list_tools()).tools
+            compared = await session.call_tool(compare.name, {"a": "demo:cnn", "b": "demo:vit"} | SETTINGS)
+            ranked = await session.call_tool(transfer.name, {"models": ["demo:cnn", "demo:vit"]} | SETTINGS)
+            return compare, transfer, compared, ranked
 
-    tool, answer = asyncio.run(ask())
-    assert not answer.isError
-    assert comparable(json.loads(answer.content[0].text)) == comparable(by_command)
-    assert {"a", "b", "images", "k", "protocol"} <= set(tool.inputSchema["properties"])
+    compare, transfer, compared, ranked = asyncio.run(ask())
+    assert not compared.isError and not ranked.isError
+    assert comparable(json.loads(compared.content[0].text)) == comparable(by_command)
+    assert without_seconds(json.loads(ranked.content[0].text)) == ranked_by_command
+    assert {"a", "b", "images", "k", "protocol"} <= set(compare.inputSchema["properties"])
+    assert transfer.inputSchema["properties"]["models"]["items"] == {"type": "string"}
+    assert all("description" in argument for argument in transfer.inputSchema["properties"].values())
 
 
-def test_the_api_has_one_function_as_object_and_as_text(client):
-    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/compare", "/compare_json"]
+def test_the_api_has_each_function_as_object_and_as_text(client):
+    endpoints = list(client.view_api(return_format="dict")["named_endpoints"])
+    assert endpoints == ["/compare", "/compare_json", "/transfer", "/transfer_json"]
     text = client.predict("demo:cnn", "demo:vit", **SETTINGS, api_name="/compare_json")
     assert json.loads(text) == client.predict("demo:cnn", "demo:vit", **SETTINGS, api_name="/compare")
 
@@ -145,7 +192,8 @@ for name in configs:
 
 ASK = """
 import json, sys
-from hf_infodist.page.request import Comparison, Limits, Refusal, in_public
+from hf_infodist.page.request import Comparison, Limits, Refusal
+from hf_infodist.page.telling import in_public
 from hf_infodist.page.compute import check, compare
 def ask(work, name):
     try:

@@ -87,6 +87,57 @@ def test_stopping_keeps_what_there_is_marked_as_partial(visit):
     shoot(page, "partial")
 
 
+def begin(page, models, **settings):
+    page.get_by_role("tab", name="Start from").click()
+    box(page, "start-models").fill(models)
+    for name, value in settings.items():
+        fill(page, f"start-{name}", value)
+    page.locator("#start-go").click()
+
+
+@pytest.mark.parametrize(
+    "screen", [{}, {"viewport": PHONE, "has_touch": True, "is_mobile": True}], ids=["wide", "phone"]
+)
+def test_models_to_start_from_are_ranked_as_they_are_done(visit, screen):
+    page = visit(**screen)
+    begin(page, "demo:vit\nrandom:demo:vit\ndemo:cnn", k=300 if screen else 301)
+    page.locator("#start-result .bars li", has_text="demo:vit").first.wait_for()
+    page.locator("#start-result .copies").wait_for()
+    rows = page.locator("#start-result .bars li").all_inner_texts()
+    assert [row.split()[0] for row in rows] == ["demo:cnn", "demo:vit", "random:demo:vit"]
+    assert "best" in rows[0] and all("±" in row and "bits per label" in row for row in rows)
+    assert "more than the best" in rows[2] and "tied" not in rows[2]
+    assert page.locator("#start-result .sentence").inner_text().startswith("Start from demo:cnn")
+    assert page.locator("#start-result tbody tr").count() == 4 and page.locator("#start-halt").is_hidden()
+    page.wait_for_function("document.querySelector('#start-curves .js-plotly-plot')?.data.length === 4")
+    page.wait_for_function("document.activeElement.id === 'start-result'")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shoot(page, "start-phone" if screen else "start")
+
+
+def test_what_cannot_be_ranked_is_told_and_takes_the_answer_away(visit):
+    page = visit()
+    begin(page, "demo:cnn\ndemo:vit", k=20)
+    page.locator("#start-result .copies").wait_for()
+    page.locator("#start-curves .js-plotly-plot").wait_for()
+    wrong = {
+        ("", "digits", 20): "no models here yet",
+        ("demo:cnn", "digits", 20): "only one model",
+        ("demo:cnn\ndemo:cnn", "digits", 20): "named twice",
+        (f"demo:cnn\n{HOSTILE['image']}", "digits", 20): "not a model that this page takes",
+        ("demo:cnn\ndemo:vit", "digits", 9): "not offered here",
+        ("demo:cnn\ndemo:vit", "digits", 1900): "fewer than k = 1900",
+        ("demo:cnn\ndemo:vit", "./photos", 20): "not offered here",
+    }
+    for (models, images, k), words in wrong.items():
+        begin(page, models, images=images, k=k)
+        page.locator("#start-models-message .wrong", has_text=words).wait_for()
+        assert page.locator("#start-result section").count() == 0 and page.locator("#start-curves").is_hidden()
+        page.wait_for_function("document.activeElement.id === 'start-models-message'")
+    assert box(page, "start-models").get_attribute("aria-invalid") == "true"
+    assert page.title() == "Information distance"
+
+
 HOSTILE = {
     "script": "<script>document.title='broken'</script>",
     "image": "<img src=x onerror=\"document.title='broken'\">",

@@ -9,6 +9,7 @@ import pytest
 from hf_infodist.page import compute, gpu
 from hf_infodist.page.events import Block, Checked, Done, Failed, Stopped
 from hf_infodist.page.request import Comparison, Limits
+from hf_infodist.page.starts import Start
 
 PAIR = Comparison("demo:cnn", "demo:vit", k=32, protocol="standard")
 
@@ -33,9 +34,9 @@ def borrowed(monkeypatch):
     return seconds
 
 
-def run(stopped=lambda: False):
+def run(stopped=lambda: False, question=PAIR):
     async def listen():
-        return [event async for event in gpu.compare(PAIR, Limits(), stopped)]
+        return [event async for event in gpu.answer(question, Limits(), stopped)]
 
     return asyncio.run(listen())
 
@@ -46,6 +47,13 @@ def test_the_borrowed_gpu_gives_the_same_result(borrowed):
     assert any(isinstance(event, Block) for event in events)
     assert isinstance(events[-1], Done) and events[-1].record["comparison"] == PAIR.to_dict()
     assert borrowed == [20]
+
+
+@pytest.mark.slow
+def test_labels_are_learnt_on_the_borrowed_gpu_too(borrowed):
+    *events, done = run(question=Start("demo:cnn", k=33))
+    assert any(isinstance(event, Block) for event in events)
+    assert isinstance(done, Done) and done.record["model"]["id"] == "demo:cnn" and borrowed == [20]
 
 
 @pytest.mark.parametrize(("flops", "seconds"), [(0.0, 20), (2.5e14, 65), (1e18, 120)])

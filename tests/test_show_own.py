@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 from test_show_request import HOSTILE_NAMES
 
-from hf_infodist.page import app, job_process
+from hf_infodist.page import app, job_process, programs
 from hf_infodist.page.compare_tab import CompareTab
 from hf_infodist.page.events import Failed
 from hf_infodist.page.nearest_tab import NearestTab
@@ -139,7 +139,7 @@ def test_in_public_the_api_leads_nowhere_else(asked, tmp_path):
     service = Service(PUBLIC, tmp_path)
     for name in ("/etc", "./x", "timm:resnet18", "https://example.com/x"):
         with pytest.raises(gr.Error, match="not a model that this page takes"):
-            asyncio.run(app._compare(service, VISITOR, name, "demo:vit", *SETTINGS))
+            asyncio.run(programs.compared(service, VISITOR, name, "demo:vit", *SETTINGS))
     assert asked == []
 
 

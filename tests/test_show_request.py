@@ -8,7 +8,9 @@ import pytest
 from hf_infodist.errors import NotFoundError, UnfitError
 from hf_infodist.page import views
 from hf_infodist.page.events import Failed
-from hf_infodist.page.request import Comparison, Limits, Refusal, in_public, request_in_link, requested, shown
+from hf_infodist.page.request import Comparison, Limits, Refusal, request_in_link, requested, shown
+from hf_infodist.page.starts import Start, question_of, requested_starts
+from hf_infodist.page.telling import in_public
 
 LIMITS = Limits()
 
@@ -205,3 +207,57 @@ def test_errors_in_public_keep_names_and_addresses_of_the_hub():
 def test_what_is_repeated_is_short_and_printable():
     assert shown("a" * 10_000) == f"‘{'a' * 60}…’"
     assert shown("x\0\u202ey") == "‘x��y’"
+
+
+# Which models to start from
+
+
+MODELS = ["demo:cnn", "demo:vit", "random:demo:cnn"]
+
+
+def test_each_model_is_a_question_of_its_own():
+    asked = requested_starts(MODELS, "digits", 64.0, "thorough", "3", " label ", limits=LIMITS)
+    assert asked == [Start(name, "digits", 64, "thorough", 3, "label") for name in MODELS]
+    assert [question_of(one.what, one.to_dict()) for one in asked] == asked
+    assert question_of("compare", Comparison("a", "b").to_dict()) == Comparison("a", "b")
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE_NAMES.values() if name not in ("", None)], ids=repr)
+def test_hostile_names_are_refused_among_others(name):
+    with pytest.raises(Refusal) as refused:
+        requested_starts(["demo:cnn", name], limits=LIMITS)
+    assert refused.value.field == "models" and len(str(refused.value)) < 600
+
+
+WRONG = {
+    "no model": ({"models": []}, "models", "no models here yet"),
+    "no model at all": ({"models": None}, "models", "no models here yet"),
+    "one model": ({"models": ["demo:cnn"]}, "models", "only one model"),
+    "a text": ({"models": "demo:cnn"}, "models", "only one model"),
+    "one model twice": ({"models": ["demo:cnn", "demo:vit", " demo:cnn"]}, "models", "named twice"),
+    "an address of the same": ({"models": ["org/a", "https://huggingface.co/org/a"]}, "models", "named twice"),
+    "too many": ({"models": [f"org/a{i}" for i in range(21)]}, "models", "21 models are too many"),
+    "a path of images": ({"images": "../data"}, "images", "not offered"),
+    "an address of images": ({"images": "https://example.com/x.parquet"}, "images", "not offered"),
+    "few images": ({"k": 3}, "k", "not offered"),
+    "many images": ({"k": 10**6}, "k", "not offered"),
+    "no number": ({"k": None}, "k", "is empty"),
+    "a protocol without labels": ({"protocol": "single"}, "protocol", "standard, thorough"),
+    "a seed below zero": ({"seed": -1}, "seed", "not offered"),
+    "two lines of a column": ({"label": "a\nb"}, "label", "no column"),
+    "a long column": ({"label": "x" * 10_000}, "label", "no column"),
+    "a list of columns": ({"label": ["label"]}, "label", "no column"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_wrong_is_refused_with_its_box(kind):
+    change, field, words = WRONG[kind]
+    with pytest.raises(Refusal) as refused:
+        requested_starts(**{"models": MODELS} | change, limits=LIMITS)
+    assert refused.value.field == field and words in str(refused.value)
+
+
+def test_on_one_s_own_machine_every_name_is_taken():
+    asked = requested_starts(["./mine", "timm:resnet18"], "./photos", 2, limits=Limits(public=False))
+    assert [one.model for one in asked] == ["./mine", "timm:resnet18"] and asked[0].images == "./photos"

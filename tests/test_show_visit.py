@@ -43,7 +43,11 @@ def here(tmp_path_factory):
     (here / "photos").mkdir()
     rng = np.random.default_rng(0)
     for i in range(40):
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(here / "photos" / f"{i}.png")
+        picture = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+        picture.save(here / "photos" / f"{i}.png")
+        for name, classes in (("sorted", 2), ("many", 8)):
+            (here / name / str(i % classes)).mkdir(parents=True, exist_ok=True)
+            picture.save(here / name / str(i % classes) / f"{i}.png")
     for words in (["matrix", "./one", "./two", "random:demo:cnn"], ["compare", "./one", "./one"]):
         command = [sys.executable, "-m", "hf_infodist.cli", *words, "-i", "./photos", "-k", "32", "--json"]
         env = os.environ | {"PYTHONPATH": str(ROOT), "INFODIST_HOME": str(here / "store")}
@@ -159,6 +163,46 @@ def test_the_nearest_of_several_is_shown_as_ranked_bars(visit, size, scheme):
         assert "there is no folder 'missing'" in rows[2]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     shoot(page, f"nearest-{size}-{scheme}")
+
+
+def begin(page, models, images, **settings):
+    """Ask which model to start from."""
+    box(page, "start-models").fill(models)
+    for name, value in ({"images": images, "k": 40} | settings).items():
+        fill(page, f"start-{name}", value)
+    page.locator("#start-go").click()
+
+
+@pytest.mark.parametrize(("size", "scheme"), SCREENS)
+def test_a_start_for_labels_of_one_s_own_is_found(visit, size, scheme):
+    page = visit(**screen(size, scheme))
+    page.get_by_role("tab", name="Start from").click()
+    begin(page, "./one\n./two\n./missing", "./sorted")
+    page.locator("#start-curves .js-plotly-plot").wait_for()
+    rows = page.locator("#start-result .bars li").all_inner_texts()
+    assert {row.split()[0] for row in rows[:2]} == {"./one", "./two"} and "there is no folder 'missing'" in rows[2]
+    assert "40 labels of ./sorted, 2 of 2 classes" in page.locator("#start-result").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shoot(page, f"start-{size}-{scheme}")
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "words"),
+    [
+        ("./photos", {}, "./photos has no labels"),
+        ("./sorted", {"k": 500}, "fewer than k = 500"),
+        ("./many", {"k": 4}, "fewer than its 8 classes"),
+        ("./sorted", {"label": "kind"}, "there is no column 'kind'"),
+        ("./nothing", {}, "does not exist"),
+    ],
+)
+def test_labels_that_cannot_be_learnt_are_told_once(visit, images, settings, words):
+    page = visit(**screen("phone", "light"))
+    page.get_by_role("tab", name="Start from").click()
+    begin(page, "./one\n./two", images, **settings)
+    page.locator("#start-models-message .wrong", has_text=words).wait_for()
+    assert page.locator("#start-models-message .wrong").count() == 1
+    assert page.locator("#start-result section").count() == 0 and page.locator("#start-go").is_visible()
 
 
 # The first ten seconds
@@ -316,9 +360,7 @@ def axe():
 
 
 VIEWS = {"opens": ("/", ""), "answer": (PAIR, ""), "error": ("/?a=./x&b=demo:vit&images=./y", "")}
-VIEWS |= {
-    name: ("/", tab) for name, tab in (("nearest", "Nearest"), ("pictures", "Matrix and map"), ("about", "About"))
-}
+VIEWS |= {tab.lower(): ("/", tab) for tab in ("Nearest", "Start from", "Matrix and map", "About")}
 
 
 @pytest.mark.parametrize(("size", "scheme"), SCREENS)
@@ -329,8 +371,14 @@ def test_an_audit_finds_nothing_serious(visit, axe, size, scheme):
             page = visit(path, **screen(size, scheme))
         if tab:
             page.get_by_role("tab", name=tab).click()
-            shown = {"Matrix and map": "#map .js-plotly-plot", "Nearest": "#nearest-go"}.get(tab, "h2:visible")
-            page.locator(shown).first.wait_for()
+            if tab == "Start from":
+                begin(page, "./one\n./two\n./missing", "./sorted")
+            shown = {
+                "Matrix and map": "#map .js-plotly-plot",
+                "Nearest": "#nearest-go",
+                "Start from": "#start-curves .js-plotly-plot",
+            }
+            page.locator(shown.get(tab, "h2:visible")).first.wait_for()
         if name == "answer":
             page.locator("#place .js-plotly-plot").wait_for()
             page.get_by_text("What other measures say").click()

@@ -90,13 +90,14 @@ def check_name(name: Any, *, headless: bool = False) -> None:
         locate(text_of(name), has_transform=True, headless=headless)
 
 
-def count_parameters(name: str) -> int:
+def count_parameters(name: str, *, headless: bool = False) -> int:
     """Count the weights of a model from its configuration alone: nothing is fetched or allocated for them.
 
     Args:
         name: As in `load_classifier`.
+        headless: As in `load_classifier`.
     """
-    source = locate(name, has_transform=True)
+    source = locate(name, has_transform=True, headless=headless)
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in build(replace(source, fresh=True), 0).parameters())
 

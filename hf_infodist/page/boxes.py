@@ -1,5 +1,6 @@
 """The boxes that say what is compared on: images, their number, and under "more" the protocol and the seed."""
 
+from collections.abc import Collection
 from typing import Any
 
 import gradio as gr
@@ -22,9 +23,10 @@ class Boxes:
     Args:
         limits: What may be asked for.
         prefix: Of the names of their elements.
+        protocols: That are offered; by default those of comparisons.
     """
 
-    def __init__(self, limits: Limits, prefix: str = ""):
+    def __init__(self, limits: Limits, prefix: str = "", protocols: Collection[str] = ()):
         choices = list(DATASETS)
         with gr.Row():
             self.images = gr.Dropdown(
@@ -37,7 +39,7 @@ class Boxes:
             )
             self.k = gr.Number(400, label="How many (k)", precision=0, elem_id=f"{prefix}k", min_width=100)
         with gr.Accordion("More: protocol and seed", open=False, elem_id=f"{prefix}more"), gr.Row():
-            offered = OFFERED if limits.public else tuple(PROTOCOLS)
+            offered = protocols or (OFFERED if limits.public else PROTOCOLS)
             self.protocol = gr.Dropdown(
                 [(_REMARKS.get(name, name), name) for name in offered],
                 value="standard",
@@ -58,3 +60,8 @@ def buttons(go: str, prefix: str = "") -> tuple[gr.Button, gr.Button]:
     """Return a button that begins, and one that ends what was begun."""
     begin = gr.Button(go, variant="primary", elem_id=f"{prefix}go", min_width=120)
     return begin, gr.Button("Stop", variant="stop", visible=False, elem_id=f"{prefix}halt", min_width=140)
+
+
+def lines(text: Any) -> list[str]:
+    """Return the names that were typed, one on each line."""
+    return [name for name in map(str.strip, str(text or "").splitlines()[:1000]) if name]

@@ -12,8 +12,9 @@ from hf_infodist.page.boxes import AT_ONCE, EVENT, Boxes, buttons
 from hf_infodist.page.chart import chart
 from hf_infodist.page.events import Block, Done, Failed, Stage, Stopped, Waiting
 from hf_infodist.page.records import Record, greeting, shipped
-from hf_infodist.page.request import Comparison, Refusal, named, requested, told
+from hf_infodist.page.request import Comparison, Refusal, named, requested
 from hf_infodist.page.service import Service
+from hf_infodist.page.telling import told
 from hf_infodist.results.words import to_bits
 
 DIRECTIONS = {"a_given_b": "A given B", "b_given_a": "B given A"}
@@ -134,7 +135,7 @@ class CompareTab:
         yield self._said("") | self._cleared() | self._running("Beginning …") | {self.link: comparison.query}
         points: Points = {}
         who = visitor(request)
-        async for event in self.service.compare(comparison, who, request.session_hash or who):
+        async for event in self.service.ask(comparison, who, request.session_hash or who):
             match event:
                 case Waiting():
                     yield self._running(f"Others are first: {event.ahead} before you.")

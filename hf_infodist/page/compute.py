@@ -1,4 +1,4 @@
-"""The work behind the page: what a comparison would cost, and the comparison itself. Runs beside the page."""
+"""The work behind the page: what an answer would cost, and the answer itself. Runs beside the page."""
 
 import os
 import re
@@ -11,55 +11,64 @@ from hf_infodist.baselines import baselines
 from hf_infodist.distances.code import stored_directions
 from hf_infodist.distances.cost import Estimate, estimate_cost, total_cost
 from hf_infodist.distances.distance import distance_of_pair
+from hf_infodist.distances.transfer import rank_checkpoints
 from hf_infodist.errors import InfodistError, UnfitError
-from hf_infodist.images.sample import Images, load_images
+from hf_infodist.images.sample import Images, load_images, load_labelled_images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.load import count_parameters, load_classifier
+from hf_infodist.page.candidates import to_record
 from hf_infodist.page.differences import differences
 from hf_infodist.page.events import Block, Checked, Done, Event, Stage
 from hf_infodist.page.records import Record
 from hf_infodist.page.request import DEMO, OFFERED, Comparison, Limits, Refusal
+from hf_infodist.page.starts import Question, Start
 from hf_infodist.pair import Pair, prepare_pair
 from hf_infodist.processes import make_accelerator
-from hf_infodist.protocol import PROTOCOLS, CodingProtocol, resolve_protocol
+from hf_infodist.protocol import LABEL_PROTOCOLS, PROTOCOLS, CodingProtocol, resolve_protocol
 from hf_infodist.results.distance import InformationDistance
 
 Tell = Callable[[Event], None]
 _HUB_SECONDS = 5.0  # the Hub has so long to say how large a model is
 
 
-def check(comparison: Comparison, limits: Limits) -> Checked:
-    """Return what a comparison would cost; fetches configurations, no weights.
+def check(question: Question, limits: Limits) -> Checked:
+    """Return what an answer would cost; fetches configurations, no weights.
 
     Raises:
         Refusal: If a model cannot take part, or there are too few images; it names the box.
     """
-    parameters = _check_model("a", comparison.a, limits), _check_model("b", comparison.b, limits)
-    _check_images(comparison)
-    fresh = [load_classifier(f"random:{name.removeprefix('random:')}") for name in (comparison.a, comparison.b)]
-    device = make_accelerator().device
-    protocol = resolve_protocol(comparison.protocol, comparison.seed)
-    cost = estimate_cost(fresh, comparison.k, protocol, device)
+    headless = isinstance(question, Start)
+    parameters = tuple(_check_model(*model, limits, headless=headless) for model in question.models.items())
+    _check_images(question)
+    names = [f"random:{name.removeprefix('random:')}" for name in question.models.values()]
+    protocol = _protocol(question)
+    fresh = [load_classifier(name, headless=headless) for name in names]
+    cost = estimate_cost(fresh, question.k, protocol, make_accelerator().device)
     fits = cost.seconds <= limits.seconds
     instead = "" if fits else _what_fits(cost, protocol, limits)
     return Checked(parameters, float(cost.flops), cost.seconds, cost.device, fits, instead)
 
 
-def compare(comparison: Comparison, limits: Limits, tell: Tell) -> Done:
-    """Compare two models, telling block by block how it goes.
+def answer(question: Question, limits: Limits, tell: Tell) -> Done:
+    """Answer a question, telling block by block how it goes.
 
     Args:
-        comparison: What was asked.
+        question: What was asked.
         limits: What is given.
         tell: Receives events; may raise, which ends the run and keeps its checkpoint.
     """
+    return _learn(question, limits, tell) if isinstance(question, Start) else compare(question, limits, tell)
+
+
+def compare(comparison: Comparison, limits: Limits, tell: Tell) -> Done:
+    """Compare two models. Arguments as in `answer`."""
     tell(Stage(f"fetching {comparison.a} and {comparison.b}"))
     a, b = _load("a", comparison.a, limits), _load("b", comparison.b, limits)
     tell(Stage(f"running both models on {comparison.k} images of {comparison.images}"))
     images = _images(comparison)
     accelerator = make_accelerator()
     pair = prepare_pair(a, b, images, accelerator=accelerator)
-    protocol = resolve_protocol(comparison.protocol, comparison.seed)
+    protocol = _protocol(comparison)
     directions = 2 - len(stored_directions(pair, protocol, accelerator=accelerator))
     clock = _Clock(comparison.k, protocol, directions, tell)
     result = distance_of_pair(pair, protocol, accelerator=accelerator, on_block=clock)
@@ -70,6 +79,30 @@ def compare(comparison: Comparison, limits: Limits, tell: Tell) -> Done:
 def _record(comparison: Comparison, pair: Pair, result: InformationDistance) -> Record:
     rows = [vars(row).copy() for row in baselines(pair)]
     return Record(comparison, result.to_dict(), result.explain(), rows, differences(pair))
+
+
+def _learn(start: Start, limits: Limits, tell: Tell) -> Done:
+    """Learn labels from a model."""
+    tell(Stage(f"reading {start.k} labelled images of {start.images}"))
+    images = _images(start)
+    tell(Stage(f"fetching {start.model}"))
+    model = _load("models", start.model, limits, headless=True)
+    tell(Stage(f"running it on {start.k} images of {start.images}"))
+    with _refusing("models"):
+        found = rank_checkpoints(
+            [model],
+            images,
+            label=start.label or None,
+            protocol=start.protocol,
+            seed=start.seed,
+            on_block=_Clock(start.k, _protocol(start), 1, tell),
+        )
+    return Done(to_record(found))
+
+
+def _protocol(question: Question) -> CodingProtocol:
+    presets = LABEL_PROTOCOLS if isinstance(question, Start) else PROTOCOLS
+    return resolve_protocol(question.protocol, question.seed, presets=presets)
 
 
 class _Clock:
@@ -92,33 +125,41 @@ class _Clock:
         self.tell(Block(direction, images, nats, left))
 
 
-def _images(comparison: Comparison) -> Images:
+def _images(question: Question) -> Images:
     with _refusing("images"):
         try:
-            return load_images(comparison.images, k=comparison.k, seed=comparison.seed)
-        except UnfitError as error:
-            if "fewer than k" in error.what:
-                raise Refusal("k", error.what, error.why, error.fix.replace("-k ", "")) from error
-            raise
+            if isinstance(question, Start):
+                label = question.label or None
+                return load_labelled_images(question.images, label, k=question.k, seed=question.seed)
+            return load_images(question.images, k=question.k, seed=question.seed)
+        except InfodistError as error:
+            box = next((box for words, box in _BOXES.items() if words in error.what + error.fix), "images")
+            fix = re.sub("; [^;]* --streaming", "", error.fix)  # nothing is streamed here
+            fix = fix.replace("by --label", "as label column").replace("--label", "label column")
+            raise Refusal(box, error.what, error.why, fix.replace("-k ", "")) from error
 
 
-def _check_images(comparison: Comparison) -> None:
+_BOXES = {"fewer than": "k", "--label": "label"}
+"""From which box an error about images comes, by words in it."""
+
+
+def _check_images(question: Question) -> None:
     """Refuse images that this machine does not have, or too few of them; nothing is fetched from the Hub for that."""
-    on_hub = re.fullmatch(r"\w[\w.-]*/[\w.-]+(@.+)?", comparison.images)
-    if not on_hub or os.path.exists(comparison.images):
-        _images(comparison)
+    on_hub = re.fullmatch(r"\w[\w.-]*/[\w.-]+(@.+)?", question.images)
+    if not on_hub or os.path.exists(question.images):
+        _images(question)
 
 
-def _load(field: str, name: str, limits: Limits) -> Classifier:
-    _check_model(field, name, limits)
+def _load(field: str, name: str, limits: Limits, *, headless: bool = False) -> Classifier:
+    _check_model(field, name, limits, headless=headless)
     with _refusing(field):
-        return load_classifier(name, pickles=not limits.public)
+        return load_classifier(name, pickles=not limits.public, headless=headless)
 
 
-def _check_model(field: str, name: str, limits: Limits) -> int:
+def _check_model(field: str, name: str, limits: Limits, *, headless: bool = False) -> int:
     """Return the number of weights of a model that may take part."""
     with _refusing(field):
-        parameters, most = count_parameters(name), limits.parameters
+        parameters, most = count_parameters(name, headless=headless), limits.parameters
         if limits.public and parameters > most:
             what = f"{name} is too large for this page: {parameters / 1e6:,.0f} million weights"
             fix = "choose a smaller one, or type infodist compare on a machine of your own"

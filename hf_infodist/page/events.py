@@ -24,10 +24,10 @@ class Block:
     """A block of images has been priced.
 
     Attributes:
-        direction: ``a_given_b`` or ``b_given_a``.
+        direction: ``a_given_b`` or ``b_given_a``; of labels the name of the model.
         images: Priced so far in this direction.
         nats: Paid so far in this direction.
-        seconds_left: Until both directions are done.
+        seconds_left: Until all directions are done.
     """
 
     direction: str
@@ -62,10 +62,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a comparison would cost.
+    """What an answer would cost.
 
     Attributes:
-        parameters: Weights of either model.
+        parameters: Weights of each model.
         flops: Operations in all.
         seconds: Expected on this device.
         device: Which.
@@ -73,7 +73,7 @@ class Checked:
         instead: What would fit, in words, if it does not.
     """
 
-    parameters: tuple[int, int]
+    parameters: tuple[int, ...]
     flops: float
     seconds: float
     device: str
@@ -83,7 +83,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Done:
-    """The result is there: the fields of a `Record`."""
+    """The result is there: the fields of a `Record`, or of `candidates.to_record`."""
 
     record: dict[str, Any]
 

@@ -11,11 +11,14 @@ from hf_infodist.environment import installed
 from hf_infodist.page.matrices import Group
 from hf_infodist.page.request import Comparison
 from hf_infodist.protocol import CODING_VERSION
+from hf_infodist.results.ranking import Ranking
 from hf_infodist.results.words import to_bits
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind too
 GREY = "rgba(128,128,128,0.35)"
+DASHES = ("solid", "dash", "dot", "dashdot")
 SMALL = 12  # pixels of the font of names and footers
+_LABELS = [n * 10**power for power in range(1, 6) for n in (1, 2, 5)]  # ticks
 _LONG = 24  # characters of a name in a picture; hovering shows all
 
 
@@ -39,6 +42,29 @@ def curves(points: Mapping[str, Sequence[tuple[int, float]]], asked: Comparison)
         figure.add_scatter(x=xs, y=ys, name=name, mode="lines+markers", line=line, hovertemplate=hover)
     figure.update_xaxes(title="images priced", range=[0, asked.k * 1.02])
     figure.update_yaxes(title="bits so far", rangemode="tozero")
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    return figure
+
+
+def learning(found: Ranking) -> go.Figure:
+    """Draw what a label costs after so many, for each model: the mean over the last half of them."""
+    from hf_infodist.results.pictures import COLOURS, learning_curve
+
+    images, colours = found.images, COLOURS[:-1]  # the last is black, which a dark page hides
+    names = [one.id for one in found.candidates]
+    text = f"Learning curves: what a label costs after so many, learnt from {', '.join(names)}; the best first"
+    footer = measured_on(images.id, images.k, found.protocol.name, images.seed)
+    figure = empty(400 + 22 * len(names), footer, text, top=88)
+    for i, one in enumerate(found.candidates):
+        ends, means = learning_curve(one.image_nats)
+        line = {"color": colours[i % len(colours)], "dash": DASHES[i // len(colours) % len(DASHES)], "width": 2.5}
+        hover = "%{x} labels: %{y:.3g} bits per label<extra></extra>"
+        figure.add_scatter(x=ends, y=to_bits(means), name=short(one.id), mode="lines", line=line, hovertemplate=hover)
+    floor = to_bits(found.frequency_nats) / images.k
+    line = {"color": "grey", "dash": "dot"}
+    figure.add_scatter(x=ends[[0, -1]], y=[floor, floor], name="without any image", mode="lines", line=line)
+    figure.update_xaxes(title="labels", type="log", tickvals=_LABELS)
+    figure.update_yaxes(title="bits per label, mean over the last half", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
     return figure
 

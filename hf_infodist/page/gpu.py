@@ -1,4 +1,4 @@
-"""A GPU that is lent by the call (ZeroGPU of Spaces): the comparison runs in the call that borrows it."""
+"""A GPU that is lent by the call (ZeroGPU of Spaces): the question is answered in the call that borrows it."""
 
 import asyncio
 import queue
@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from hf_infodist.page.events import Event, Failed, Stopped
-from hf_infodist.page.request import Comparison, Limits, Refusal, told
+from hf_infodist.page.request import Limits, Refusal
+from hf_infodist.page.starts import Question
+from hf_infodist.page.telling import told
 
 _FLOPS = 5e12  # a second, of small batches; an H200 has a hundred times that for large ones
 _START_SECONDS, _LEAST_SECONDS, _MOST_SECONDS = 15.0, 20, 120
@@ -20,19 +22,19 @@ def lent() -> bool:
     return find_spec("spaces") is not None
 
 
-def duration(comparison: Comparison, limits: Limits) -> int:
+def duration(question: Question, limits: Limits) -> int:
     """Return for how many seconds to borrow the GPU, from the estimate's operations."""
     from hf_infodist.page.compute import check
 
-    seconds = _START_SECONDS + check(comparison, limits).flops / _FLOPS
+    seconds = _START_SECONDS + check(question, limits).flops / _FLOPS
     return int(min(max(seconds, _LEAST_SECONDS), _MOST_SECONDS, limits.seconds))
 
 
-async def compare(comparison: Comparison, limits: Limits, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
+async def answer(question: Question, limits: Limits, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
     """Yield what happens on the way to a result; once stopped, it is no longer listened to and the GPU goes back."""
     events: Iterator[Event] = iter(())
     try:
-        events = _borrowing()(comparison, limits)
+        events = _borrowing()(question, limits)
         while (event := await asyncio.to_thread(next, events, None)) is not None:
             if stopped():
                 yield Stopped("you stopped it")
@@ -46,7 +48,7 @@ async def compare(comparison: Comparison, limits: Limits, stopped: Callable[[], 
 
 
 @cache
-def _borrowing() -> Callable[[Comparison, Limits], Any]:
+def _borrowing() -> Callable[[Question, Limits], Any]:
     import spaces
 
     return spaces.GPU(duration=duration)(_events)
@@ -56,9 +58,9 @@ class _Stop(Exception):
     """Nobody listens any more."""
 
 
-def _events(comparison: Comparison, limits: Limits) -> Iterator[Event]:
-    """Run a comparison in a thread, and yield what it tells; it ends at its next event if nobody listens."""
-    from hf_infodist.page.compute import compare
+def _events(question: Question, limits: Limits) -> Iterator[Event]:
+    """Answer a question in a thread, and yield what it tells; it ends at its next event if nobody listens."""
+    from hf_infodist.page.compute import answer
 
     events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
     unwanted = threading.Event()
@@ -70,7 +72,7 @@ def _events(comparison: Comparison, limits: Limits) -> Iterator[Event]:
 
     def run() -> None:
         try:
-            events.put(compare(comparison, limits, tell))
+            events.put(answer(question, limits, tell))
         except _Stop:
             pass
         except Exception as error:

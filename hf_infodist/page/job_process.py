@@ -14,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hf_infodist.page.events import Checked, Done, Event, Failed, Stopped, from_line
-from hf_infodist.page.request import Comparison, Limits
+from hf_infodist.page.request import Limits
+from hf_infodist.page.starts import Question
 
 _ENDS = (Checked, Done, Failed, Stopped)
 _GRACE_SECONDS = 8.0  # between asking a job to stop and ending its process
@@ -63,20 +64,20 @@ class JobProcess:
             self._process = None
 
     async def do(
-        self, what: str, comparison: Comparison, *, stopped: Callable[[], bool] = lambda: False, seconds: float
+        self, what: str, question: Question, *, stopped: Callable[[], bool] = lambda: False, seconds: float
     ) -> AsyncIterator[Event]:
         """Do a job and yield what happens; the last event is the result, or why there is none.
 
         Args:
-            what: ``check`` or ``compare``.
-            comparison: What was asked.
+            what: ``check``, or the `what` of a question, which is to be answered.
+            question: What was asked.
             stopped: Whether the job is no longer wanted.
             seconds: Its time budget.
         """
         async with self._busy:
             self.start()
             number, end = next(self._numbers), False
-            self._send({"number": number, "what": what, "comparison": comparison.to_dict()})
+            self._send({"number": number, "what": what, "kind": question.what, "question": question.to_dict()})
             try:
                 async for event in self._events(number, stopped, seconds):
                     end = isinstance(event, _ENDS)

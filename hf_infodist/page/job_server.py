@@ -13,7 +13,9 @@ from typing import Any, TextIO
 
 from hf_infodist.environment import keep_freed_memory, set_environment
 from hf_infodist.page.events import Block, Event, Failed, Stage, Stopped, to_line
-from hf_infodist.page.request import Comparison, Limits, Refusal, told
+from hf_infodist.page.request import Limits, Refusal
+from hf_infodist.page.starts import Question, question_of
+from hf_infodist.page.telling import told
 
 
 class _Stop(Exception):
@@ -32,7 +34,7 @@ class JobServer:
         self.limits, self.out = limits, out
         self.unwanted: set[int] = set()
 
-    def do(self, number: int, what: str, comparison: Comparison) -> None:
+    def do(self, number: int, what: str, question: Question) -> None:
         """Do a job, and tell of it under its number; its last event is its end."""
 
         def tell(event: Event) -> None:
@@ -42,22 +44,22 @@ class JobServer:
             self.out.flush()
 
         try:
-            tell(self._done(what, comparison, tell))
+            tell(self._done(what, question, tell))
         except _Stop:
             tell(Stopped("it was no longer wanted"))
         except Exception as error:
-            sys.stderr.write(f"{what} of {comparison}: {type(error).__name__}: {error}\n")
+            sys.stderr.write(f"{what} of {question}: {type(error).__name__}: {error}\n")
             tell(Failed(*told(error, self.limits), error.field if isinstance(error, Refusal) else ""))
         self.unwanted.discard(number)
 
-    def _done(self, what: str, comparison: Comparison, tell: Any) -> Event:
+    def _done(self, what: str, question: Question, tell: Any) -> Event:
         from hf_infodist.page import compute, eviction
 
         if what == "check":
-            return compute.check(comparison, self.limits)
+            return compute.check(question, self.limits)
         if self.limits.disk_bytes is not None:
             eviction.evict_oldest(self.limits.disk_bytes)
-        return compute.compare(comparison, self.limits, tell)
+        return compute.answer(question, self.limits, tell)
 
 
 def main() -> None:
@@ -75,7 +77,7 @@ def main() -> None:
 
     while True:
         job = jobs.get()
-        server.do(job["number"], job["what"], Comparison(**job["comparison"]))
+        server.do(job["number"], job["what"], question_of(job["kind"], job["question"]))
 
 
 def _read(server: JobServer, jobs: "queue.SimpleQueue[dict[str, Any]]") -> None:

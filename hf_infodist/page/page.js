@@ -78,10 +78,12 @@ const keys = (event) => {
     take(list.querySelectorAll("[role=option]")[chosen].textContent);
   } else if (event.key === "Escape") leave();
 };
-const LIVE = ["a-message", "b-message", "cost", "status", "result", "nearest-model-message", "nearest-status", "nearest-result"];
+const LIVE = ["a-message", "b-message", "cost", "status", "result", "nearest-model-message", "nearest-status", "nearest-result",
+  "start-models-message", "start-status", "start-result"];
 const WAYS = [  // what begins a comparison, what says why it cannot begin, what shows how it goes, where its answer comes
   ["#go, #examples button", ["a-message", "b-message", "cost"], "status", "result"],
   ["#nearest-go", ["nearest-model-message"], "nearest-status", "nearest-result"],
+  ["#start-go", ["start-models-message"], "start-status", "start-result"],
 ];
 let awaited = null;
 const wrongs = (way) => way[1].map((id) => document.querySelector(`#${id} .wrong`)).filter(Boolean);
@@ -110,15 +112,17 @@ const turn = (target) => {
   if (innerWidth < 900 || top < 0 || Math.min(bottom, top + 200) > innerHeight) target.scrollIntoView({ block: "start" });
 };
 const dress = () => {
-  for (const id of ["a", "b", "nearest-model"]) {
+  for (const id of ["a", "b", "nearest-model", "start-models"]) {
     const field = input(id);
     if (!field) continue;
     const wrong = document.querySelector(`#${id}-message .wrong`);
     field.setAttribute("aria-invalid", String(Boolean(wrong)));
     if (field.dataset.dressed) continue;
     field.dataset.dressed = "yes";
+    field.setAttribute("aria-describedby", `${id}-message`);
+    if (id === "start-models") continue;  // of many names
     const named = { role: "combobox", "aria-autocomplete": "list", "aria-controls": "names", "aria-expanded": "false",
-      "aria-describedby": `${id}-message`, autocomplete: "off", spellcheck: "false", autocapitalize: "off" };
+      autocomplete: "off", spellcheck: "false", autocapitalize: "off" };
     for (const [name, value] of Object.entries(named)) field.setAttribute(name, value);
     field.addEventListener("input", (event) => { if (event.isTrusted) search(field); });
     field.addEventListener("focus", () => { field.select(); field.dataset.fresh = "yes"; });

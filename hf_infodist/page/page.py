@@ -14,6 +14,7 @@ from hf_infodist.page.records import greeting
 from hf_infodist.page.request import DATASETS, KNOWN, Limits, named_in_link, request_in_click
 from hf_infodist.page.search import Search
 from hf_infodist.page.service import Service
+from hf_infodist.page.start_tab import StartTab
 
 HERE = Path(__file__).parent
 
@@ -36,6 +37,7 @@ class Page:
             with gr.Tab("Compare", id="compare"):
                 self.compare = CompareTab(service, self.link, self.width)
             NearestTab(service)
+            StartTab(service)
             MatrixTab(service, self.width)
             with gr.Tab("About", id="about"):
                 gr.Markdown(_about(service.limits))

@@ -28,7 +28,7 @@ def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed],
         near = Neighbours.of(groups[0].matrix, model).neighbours
         end = max(one.distance + (one.stderr or 0.0) for one in near) or 1.0  # nats
         rows = "".join(_row(Comparison(model, one.id, *settings), one, end, k) for one in near)
-    rows += "".join(f'<li><span class="who">{safe(name)}</span>{message(why)}</li>' for name, why in failed.items())
+    rows += failures(failed)
     note = groups[0].measured_on if groups else ""
     more = f" {left} still to come." if left else ""
     return (
@@ -39,13 +39,27 @@ def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed],
 
 
 def _row(pair: Comparison, near: Neighbour, end: float, k: int) -> str:
-    error = near.stderr or 0.0
-    edges = (near.distance, near.distance - error, near.distance + error)
-    width, low, high = (100 * min(max(nats / end, 0), 1) for nats in edges)
-    whisker = f'<i class="whisker" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>' if error else ""
     return (
         f'<li><a class="who" href="?{safe(pair.query)}">{safe(pair.b)}</a>'
-        f'<span class="track" aria-hidden="true"><i class="bar" style="width:{width:.1f}%"></i>{whisker}</span>'
+        f"{bar(near.distance, near.stderr or 0.0, end)}"
         f'<span class="amount">{Unit.BITS.rate(near.distance, near.stderr or math.nan, k)} '
         f'<span class="quiet">({number(to_bits(near.distance))} bits)</span></span></li>'
     )
+
+
+def failures(failed: Mapping[str, Failed]) -> str:
+    """Return a row for each model that has failed, by name."""
+    return "".join(f'<li><span class="who">{safe(name)}</span>{message(why)}</li>' for name, why in failed.items())
+
+
+def bar(nats: float, error: float, end: float) -> str:
+    """Return a bar with a whisker.
+
+    Args:
+        nats: Its length.
+        error: Length of the whisker to either side; none if 0.
+        end: Length of the longest one with its whisker.
+    """
+    width, low, high = (100 * min(max(edge / end, 0), 1) for edge in (nats, nats - error, nats + error))
+    whisker = f'<i class="whisker" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>' if error else ""
+    return f'<span class="track" aria-hidden="true"><i class="bar" style="width:{width:.1f}%"></i>{whisker}</span>'

@@ -6,12 +6,12 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from hf_infodist.errors import InfodistError, UsageError
+from hf_infodist.errors import UsageError
 from hf_infodist.hub import plain_name
 from hf_infodist.protocol import CODING_VERSION, PROTOCOLS
 
@@ -28,6 +28,7 @@ KNOWN = {f"EfficientNet-Lite{i}": f"timm/tf_efficientnet_lite{i}.in1k" for i in 
 KNOWN_IMAGES = "nature photographs"  # of these answers; they did not come with the page
 OFFERED = ("standard", "thorough", "single")
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,95}"
+EXACT = "a number is defined by its protocol, so the name has to be exact"
 _ON_HUB = re.compile(rf"{_WORD}/{_WORD}(?:@(?:refs/pr/\d{{1,6}}|{_WORD}))?")
 _LONGEST = 1000  # characters of a name
 _SHOWN = 60  # characters of a refused value that are repeated
@@ -46,7 +47,7 @@ class Limits:
         seconds: Time budget of a run; at its end what there is so far is shown.
         waiting: Most comparisons that wait for their turn.
         per_visitor: Most comparisons of one visitor that wait or run.
-        others: Most models that one is compared with in one go.
+        others: Most models that are ranked in one go.
         disk_bytes: What outputs and checkpoints may take on disk before the oldest go; no bound if None.
     """
 
@@ -71,6 +72,7 @@ class Comparison:
     k: int = 400
     protocol: str = "standard"
     seed: int = 0
+    what: ClassVar[str] = "compare"
 
     @property
     def key(self) -> str:
@@ -78,6 +80,11 @@ class Comparison:
         preset = PROTOCOLS.get(self.protocol)
         decides = asdict(self) | {"protocol": preset and preset.to_dict(), "coding": CODING_VERSION}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The models, by box."""
+        return {"a": self.a, "b": self.b}
 
     @property
     def query(self) -> str:
@@ -97,7 +104,7 @@ class Refusal(UsageError):
     """A value that the page does not take.
 
     Args:
-        field: Which box it came from: a field of `Comparison`.
+        field: Which box it came from: a field of `Comparison` or `Start`.
         what: As in `InfodistError`.
         why: As in `InfodistError`.
         fix: As in `InfodistError`.
@@ -116,22 +123,20 @@ def requested(
     Raises:
         Refusal: If one of them is not taken; it names the box.
     """
-    few_many = "so few images say nothing, and so many would keep others waiting"
-    exact = "a distance is defined by its protocol, so the name has to be exact"
     return Comparison(
-        _model("a", a, limits),
-        _model("b", b, limits),
-        _images(images, limits),
-        _whole("k", k, 16 if limits.public else 2, limits.images, few_many),
-        _one_of("protocol", protocol, OFFERED if limits.public else tuple(PROTOCOLS), exact),
-        _whole("seed", seed, 0, 2**31, "a seed is a number from zero"),
+        model_of("a", a, limits),
+        model_of("b", b, limits),
+        images_of(images, limits),
+        number_of_images(k, limits),
+        one_of("protocol", protocol, OFFERED if limits.public else tuple(PROTOCOLS), EXACT),
+        seed_of(seed),
     )
 
 
 def takes(name: str, limits: Limits) -> bool:
     """Tell whether a page takes the name of a model."""
     try:
-        return bool(_model("a", name, limits))
+        return bool(model_of("a", name, limits))
     except Refusal:
         return False
 
@@ -193,32 +198,8 @@ def shown(value: Any) -> str:
     return f"‘{text[:_SHOWN]}{'…' if len(text) > _SHOWN else ''}’"
 
 
-_PATHS = re.compile(r"(?<![\w:/.])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"/\\:,;()]+[/\\])+[^\s'\":,;()]*")
-
-
-def in_public(error: BaseException) -> tuple[str, str, str]:
-    """Return an error in three lines that tell nothing of this machine: no paths, no traceback."""
-    if not isinstance(error, InfodistError):
-        return (
-            "this comparison failed",
-            f"of a reason that this page does not know yet ({type(error).__name__})",
-            "try other models, or fewer images",
-        )
-    what, why, fix = (_PATHS.sub("…", line) for line in (error.what, error.why, error.fix))
-    return what, why, fix
-
-
-def told(error: BaseException, limits: Limits) -> tuple[str, str, str]:
-    """Return an error in three lines, as those who come to a page may know it."""
-    if limits.public:
-        return in_public(error)
-    if isinstance(error, InfodistError):
-        return error.what, error.why, error.fix
-    why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return "this comparison failed", why, "infodist compare shows the whole of it with --debug"
-
-
-def _model(field: str, value: Any, limits: Limits) -> str:
+def model_of(field: str, value: Any, limits: Limits) -> str:
+    """Return the name of a model, from outside; `Refusal` if it is not taken."""
     if isinstance(value, str) and (name := value.strip()) in KNOWN:
         what, why = f"of {name} only answers came with this page", "it is too large to be a part of it"
         raise Refusal(field, what, why, f"type {KNOWN[name]} to have it from the Hub")
@@ -227,13 +208,14 @@ def _model(field: str, value: Any, limits: Limits) -> str:
     return plain_name(_name(field, value, "org/name, timm:NAME, torchvision:NAME, ./folder or demo:cnn"))
 
 
-def _images(value: Any, limits: Limits) -> str:
+def images_of(value: Any, limits: Limits) -> str:
+    """Return the name of a dataset, from outside; `Refusal` if it is not taken."""
     if value == KNOWN_IMAGES:
         what, why = f"of the {value} only answers came with this page", "they are too many to be a part of it"
         raise Refusal("images", what, why, f"choose one of {', '.join(DATASETS)}")
     if limits.public:
         why = "a dataset of unknown size could fill the disk of this machine"
-        return _one_of("images", value, DATASETS, why)
+        return one_of("images", value, DATASETS, why)
     return _name("images", value, "digits, org/name or a folder")
 
 
@@ -259,10 +241,29 @@ def _name(field: str, value: Any, forms: str) -> str:
     raise Refusal(field, what, "a name is one line of text", f"type {forms}")
 
 
-def _one_of(field: str, value: Any, choices: tuple[str, ...], why: str) -> str:
+def one_of(field: str, value: Any, choices: tuple[str, ...], why: str) -> str:
+    """Return a value from outside that is one of a list; `Refusal` if it is not."""
     if isinstance(value, str) and value in choices:
         return value
     raise Refusal(field, f"{shown(value)} is not offered here", why, f"choose one of {', '.join(choices)}")
+
+
+def number_of_images(value: Any, limits: Limits) -> int:
+    """Return k, from outside; `Refusal` if it is not taken."""
+    why = "so few images say nothing, and so many would keep others waiting"
+    return _whole("k", value, 16 if limits.public else 2, limits.images, why)
+
+
+def seed_of(value: Any) -> int:
+    """Return a seed, from outside; `Refusal` if it is none."""
+    return _whole("seed", value, 0, 2**31, "a seed is a number from zero")
+
+
+def few_enough(field: str, names: Sequence[Any], limits: Limits) -> None:
+    """Refuse more models than are ranked in one go."""
+    if len(names) > limits.others:
+        why = f"this page takes {limits.others} in one go"
+        raise Refusal(field, f"{len(names)} models are too many", why, "ask for fewer")
 
 
 def _whole(field: str, value: Any, least: int, most: int, why: str) -> int:
@@ -274,7 +275,7 @@ def _whole(field: str, value: Any, least: int, most: int, why: str) -> int:
         pass
     what = {"k": "the number of images (k)", "seed": "the seed"}[field]
     if value is None or value == "":
-        raise Refusal(field, f"{what} is empty", "without it the distance is not defined", f"type {least} to {most:,}")
+        raise Refusal(field, f"{what} is empty", "without it the number is not defined", f"type {least} to {most:,}")
     raise Refusal(field, f"{field} = {shown(value)} is not offered here", why, f"use {least} to {most:,}")
 
 

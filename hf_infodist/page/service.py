@@ -10,7 +10,9 @@ from hf_infodist.page.events import Checked, Done, Event, Failed, Stopped, Waiti
 from hf_infodist.page.job_process import JobProcess
 from hf_infodist.page.matrices import Group, known_groups, stored_record
 from hf_infodist.page.records import Record, Records
-from hf_infodist.page.request import Comparison, Limits, told
+from hf_infodist.page.request import Comparison, Limits
+from hf_infodist.page.starts import Question
+from hf_infodist.page.telling import told
 from hf_infodist.page.waiting import WaitingList
 
 _CHECK_SECONDS = 120.0
@@ -59,16 +61,16 @@ class Service:
                 return event
         raise AssertionError("a job ends with an event")
 
-    async def compare(self, comparison: Comparison, visitor: str, session: str) -> AsyncIterator[Event]:
+    async def ask(self, question: Question, visitor: str, session: str) -> AsyncIterator[Event]:
         """Yield what happens on the way to a result, and the result.
 
         Args:
-            comparison: What is asked.
+            question: What is asked.
             visitor: Who asks; each has a few places in the queue.
             session: From which window: `stop` takes it.
         """
-        if record := self.records.find(comparison):
-            yield Done(record.to_dict())
+        if known := self._known(question):
+            yield known
             return
         try:
             ticket = self.waiting.enter(visitor, session)
@@ -80,20 +82,25 @@ class Service:
                 yield Waiting(ahead)
             if ticket.stopped:
                 yield Stopped("you stopped it")
-            elif record := self.records.find(comparison):  # somebody before has asked the same
-                yield Done(record.to_dict())
+            elif known := self._known(question):  # somebody before has asked the same
+                yield known
             else:
-                async for event in self._compute(comparison, lambda: ticket.stopped):
-                    if isinstance(event, Done):
+                async for event in self._compute(question, lambda: ticket.stopped):
+                    if isinstance(event, Done) and isinstance(question, Comparison):
                         self.records.save(Record.from_dict(event.record))
                     yield event
         finally:
             self.waiting.leave(ticket)
 
-    def _compute(self, comparison: Comparison, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
+    def _known(self, question: Question) -> Done | None:
+        """Return the record of a comparison; what labels cost is in the store, where their images are compared too."""
+        record = self.records.find(question) if isinstance(question, Comparison) else None
+        return Done(record.to_dict()) if record else None
+
+    def _compute(self, question: Question, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
         if gpu.lent():
-            return gpu.compare(comparison, self.limits, stopped)
-        return self._computing.do("compare", comparison, stopped=stopped, seconds=self.limits.seconds)
+            return gpu.answer(question, self.limits, stopped)
+        return self._computing.do(question.what, question, stopped=stopped, seconds=self.limits.seconds)
 
     def groups(self) -> list[Group]:
         """Return which distances are known, by what they may be compared with."""

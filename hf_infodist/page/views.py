@@ -4,7 +4,7 @@ import html
 import json
 import math
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hf_infodist.page.events import Checked, Failed
@@ -272,7 +272,8 @@ def _opinion(letter: str, name: str, opinion: Opinion) -> str:
 def _copies(record: Record) -> str:
     c = record.comparison
     seed = f" --seed {c.seed}" if c.seed else ""
-    words = f"{shlex.quote(c.a)} {shlex.quote(c.b)} --images {c.images} -k {c.k} --protocol {c.protocol}{seed}"
+    options = f"-k {c.k} --protocol {c.protocol}{seed}"
+    words = f"{shlex.join([c.a, c.b])} --images {shlex.quote(c.images)} {options}"
     call = f"{c.a!r}, {c.b!r}, {c.images!r}, k={c.k}, protocol={c.protocol!r}, seed={c.seed}"
     texts = {
         "command line": f"infodist compare {words}",
@@ -282,6 +283,11 @@ def _copies(record: Record) -> str:
     }
     if record.origin:  # its names lead nowhere
         texts = {kind: texts[kind] for kind in ("JSON", "link")}
+    return copies(texts)
+
+
+def copies(texts: Mapping[str, str]) -> str:
+    """Return buttons that copy texts, by what they are called."""
     buttons = "".join(
         f'<button type="button" class="copy" data-kind="{kind}" data-text="{safe(text)}">{kind}</button>'
         for kind, text in texts.items()

@@ -91,22 +91,31 @@ def draw_learning(prices: Mapping[str, Numbers], floor: float, footnote: str = "
     """
     figure = new_figure(8, 4.5)
     axes = figure.add_axes((0.09, 0.15, 0.55, 0.8))
-    k = max(map(len, prices.values()))
-    ends = np.unique(np.geomspace(min(8, k), k, 60).round().astype(int))
     names = shortened(list(prices))
     for i, (name, nats) in enumerate(zip(names, prices.values(), strict=True)):
-        sums = np.concatenate([[0.0], np.cumsum(nats)])
-        means = (sums[ends] - sums[ends // 2]) / (ends - ends // 2)
+        ends, means = learning_curve(nats)
         style = ("-", "--", ":", "-.")[i // len(COLOURS) % 4]
         axes.plot(ends, unit.of(means), style, color=COLOURS[i % len(COLOURS)], label=name)
     axes.axhline(unit.of(floor), color="#999999", linestyle=(0, (1, 2)), label="without any image")
     axes.set(xlabel="labels", ylabel=f"{unit} per label, mean over the last half", xscale="log", ylim=(0, None))
-    axes.set_xticks(ticks := [end for end in (10, 30, 100, 300, 1000, 3000, 10000) if ends[0] <= end <= k])
+    axes.set_xticks(ticks := [end for end in (10, 30, 100, 300, 1000, 3000, 10000) if ends[0] <= end <= ends[-1]])
     axes.set_xticklabels(list(map(str, ticks)))
     axes.minorticks_off()
     figure.legend(loc="upper left", bbox_to_anchor=(0.65, 0.96), frameon=False, fontsize=FONT)
     add_footer(figure, footnote)
     return figure
+
+
+def learning_curve(nats: Numbers) -> tuple[NDArray[np.int64], Numbers]:
+    """Return numbers of labels, and the mean price over the second half of the labels up to there.
+
+    Args:
+        nats: Price of each label when it was new, ``[k]``.
+    """
+    k = len(nats)
+    ends = np.unique(np.geomspace(min(8, k), k, 60).round().astype(int))
+    sums = np.concatenate([[0.0], np.cumsum(nats)])
+    return ends, (sums[ends] - sums[ends // 2]) / (ends - ends // 2)
 
 
 def footer(images: ImagesRecord, protocol: CodingProtocol | None) -> str:
