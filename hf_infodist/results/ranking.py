@@ -98,7 +98,7 @@ class Ranking(Shown):
     """Checkpoints, those first from which the second half of the labels of a dataset costs least.
 
     The second half says how good a start is once the labels that there are have been learnt; all of them together are
-    the codelength, which also holds how fast it learns (figures of both in `studies/README.md`).
+    the codelength, which also holds how fast it learns (figures of both in ``studies/README.md``).
 
     Attributes:
         candidates: Best first.
