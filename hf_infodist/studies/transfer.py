@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from torch import nn
 
 from hf_infodist.baselines.transfer import scores
 from hf_infodist.distances.transfer import rank_checkpoints
@@ -100,6 +101,7 @@ def _scores(candidates: Rivals, name: str, count: int, work: Path) -> Values:
 
 
 def _score(model: Classifier, images: Images) -> dict[str, float]:
+    module: Any = model.network.module
     (candidate,) = rank_checkpoints([model], images).candidates
     outputs = compute_outputs(model, images, device="cpu")
     probabilities = torch.from_numpy(np.array(outputs.logits, dtype=np.float64)).softmax(1).numpy()
@@ -108,8 +110,12 @@ def _score(model: Classifier, images: Images) -> dict[str, float]:
         "ours, all labels": -candidate.nats,
         "ours, second half": -candidate.tail_nats,
         **{measure: value for measure, value in found.items() if value is not None},
-        "parameters": float(sum(one.numel() for one in model.network.parameters())),
+        "parameters": float(_count(module) - _count(module.get_classifier())),
     }
+
+
+def _count(module: nn.Module) -> int:
+    return sum(one.numel() for one in module.parameters())
 
 
 # Figures
