@@ -28,7 +28,7 @@ from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.outputs.forward import compute_outputs
 from hf_infodist.processes import one_thread
-from hf_infodist.studies.measures.selection import CRITERIA, judge, over_targets
+from hf_infodist.studies.measures.selection import CRITERIA, SIGNS, judge, over_targets
 from hf_infodist.studies.networks.data import TASKS
 from hf_infodist.studies.networks.finetune import Run, best_rate, reached
 from hf_infodist.studies.networks.pairs import default_data
@@ -37,6 +37,7 @@ from hf_infodist.studies.report.options import Data, Folder, Seeds, Work, one_of
 from hf_infodist.studies.report.output import new_figure, save, show, write
 from hf_infodist.table import text_table
 
+_OURS = "ours, second half"
 LABELS, RATES = (200, 1000), (1e-3, 2e-3, 5e-3)
 logger = logging.getLogger(__name__)
 Values = dict[str, dict[str, float]]  # by name of a score or criterion, then of a candidate
@@ -108,7 +109,7 @@ def _score(model: Classifier, images: Images) -> dict[str, float]:
     found = scores(np.array(outputs.features, dtype=np.float64), probabilities, np.array(images.labels))
     return {
         "ours, all labels": -candidate.nats,
-        "ours, second half": -candidate.tail_nats,
+        _OURS: -candidate.tail_nats,
         **{measure: value for measure, value in found.items() if value is not None},
         "parameters": float(_count(module) - _count(module.get_classifier())),
     }
@@ -122,7 +123,7 @@ def _count(module: nn.Module) -> int:
 
 
 def _judged(truth: dict[str, Values], scored: dict[str, Values]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return each criterion by truth and score: of each target, and their mean with its interval."""
+    """Return each criterion by truth and score: of each target, their mean, and how far `_OURS` is ahead."""
     signs: dict[str, Callable[[dict[str, float]], float]] = {
         "loss": lambda reached: -reached["loss"],
         "accuracy": lambda reached: reached["accuracy"],
@@ -133,8 +134,8 @@ def _judged(truth: dict[str, Values], scored: dict[str, Values]) -> dict[str, di
         rows = {score: np.array([_one(truth[t], scored[t][score], sign) for t in truth]) for score in names}
         judged[kind] = {
             score: {
-                criterion: {"mean": over_targets(column), "targets": column}
-                for criterion, column in zip(CRITERIA, row.T, strict=True)
+                criterion: {"mean": over_targets(column), "targets": column, "behind ours": over_targets(behind)}
+                for criterion, column, behind in zip(CRITERIA, row.T, ((rows[_OURS] - row) * SIGNS).T, strict=True)
             }
             for score, row in rows.items()
         }
@@ -147,7 +148,13 @@ def _one(truth: Values, score: dict[str, float], sign: Callable[[dict[str, float
 
 def _table(count: int, judged: dict[str, dict[str, Any]]) -> str:
     rows = [(score, *(str(one[criterion]["mean"]) for criterion in CRITERIA)) for score, one in judged.items()]
-    return text_table((f"loss after {count} labels", *CRITERIA), rows)
+    paired = [
+        (score, *(str(one[criterion]["behind ours"]) for criterion in CRITERIA))
+        for score, one in judged.items()
+        if score != _OURS
+    ]
+    tables = ((f"loss after {count} labels", rows), (f"how far {_OURS!r} is ahead of", paired))
+    return "\n\n".join(text_table((head, *CRITERIA), lines) for head, lines in tables)
 
 
 def _draw(figures: dict[int, Any], output: Path | None) -> None:

@@ -8,6 +8,7 @@ from hf_infodist.studies.measures.statistics import Interval
 
 TOP = 3
 CRITERIA = ("weighted tau", "regret at 1", "recall at 3")
+SIGNS = np.array([1, -1, 1])  # of what is better
 _RESAMPLES = 10_000
 
 
