@@ -14,7 +14,8 @@ import pytest
 import torch
 from networks import SmallNet, noise_images, transform
 
-from hf_infodist.coding import checkpoints
+from hf_infodist.coding import checkpoints, keys
+from hf_infodist.coding.loop import Coding
 from hf_infodist.distances.distance import information_distance
 from hf_infodist.errors import UnfitError
 from hf_infodist.models.load import load_classifier
@@ -110,6 +111,23 @@ def test_checkpoints_are_left_to_the_same_comparison_only(images):
         with pytest.raises(Cut):
             distance(images, "thorough", on_block, **change)
         assert seen[0][1] == 16
+
+
+def test_a_checkpoint_that_earlier_code_began_is_left_alone(images, store, monkeypatch):
+    """It does not tell which labels were hit."""
+    with monkeypatch.context() as earlier:
+        state = Coding.state_dict
+        earlier.setattr(keys, "STATE_VERSION", 1)
+        earlier.setattr(Coding, "state_dict", lambda run: without(state(run), "image_hits"))
+        with pytest.raises(Cut):
+            distance(images, "sampled", cut_after(2)[0])
+    (old,) = (store / "runs").glob("*/*/manifest.json")
+    whole = distance(images, "sampled")
+    assert old.exists() and len(whole.a_given_b.image_hits) == len(images)
+
+
+def without(fields, name):
+    return {other: value for other, value in fields.items() if other != name}
 
 
 def cut_run(images, store):
