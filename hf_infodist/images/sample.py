@@ -243,8 +243,8 @@ def _sample(
 def _labelled_rows(found: Found, rows: np.ndarray, k: int | None) -> np.ndarray:
     """Return the first ``k`` of some rows that have a label, and say how many have none."""
     there = rows[np.asarray(found.labels)[rows] != UNLABELLED]
-    tell_left_out(found.id, len(rows) - len(there), len(rows))
     check_labelled(found.id, k, len(there))
+    tell_left_out(found.id, len(rows) - len(there), len(rows))
     return there[: DEFAULT_K if k is None else k]
 
 
