@@ -77,6 +77,28 @@ def test_it_is_found_without_torch(asked):
     )
 
 
+def test_a_ranking_of_checkpoints_is_found_without_torch_by_its_label(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "SETTLED_SECONDS", 0)
+    images = image_folder(tmp_path / "images", 16)
+    rows = "".join(f"{i}.png,{i % 2},{i % 3}\n" for i in range(16))
+    (images / "metadata.csv").write_text(f"file_name,two,three\n{rows}")
+    argv = ["transfer", "demo:cnn", "random:demo:cnn", "-i", str(images), "--label", "two", "--json"]
+
+    def told(*words):
+        code, out, err = run(capsys, *words)
+        found = json.loads(out)
+        return code, found | {"models": [row | {"seconds": 0.0} for row in found["models"]]}, "loading" in err
+
+    first = told(*argv)
+    assert first[2] and told(*argv) == (0, first[1], False)
+    code = "from hf_infodist.distances import answers\nanswers.SETTLED_SECONDS = 0\nfrom hf_infodist.cli import main\n"
+    assert not {"torch", "timm", "transformers", "datasets", "accelerate"} & loaded(
+        f"{code}try: main({argv!r})\nexcept SystemExit as stop: assert not stop.code"
+    )
+    other = told(*argv, "--label", "three")
+    assert other[2] and len(other[1]["classes"]) == 3
+
+
 def test_it_is_found_by_the_same_code_elsewhere_and_not_by_other_code(tmp_path):
     package = tmp_path / "package"
     (package / "models").mkdir(parents=True)

@@ -14,7 +14,8 @@ import pytest
 import torch
 from networks import SmallNet, noise_images, transform
 
-from hf_infodist.coding import checkpoints
+from hf_infodist.coding import checkpoints, keys
+from hf_infodist.coding.loop import Coding
 from hf_infodist.distances.distance import information_distance
 from hf_infodist.errors import UnfitError
 from hf_infodist.models.load import load_classifier
@@ -112,6 +113,23 @@ def test_checkpoints_are_left_to_the_same_comparison_only(images):
         assert seen[0][1] == 16
 
 
+def test_a_checkpoint_that_earlier_code_began_is_left_alone(images, store, monkeypatch):
+    """It does not tell which labels were hit."""
+    with monkeypatch.context() as earlier:
+        state = Coding.state_dict
+        earlier.setattr(keys, "STATE_VERSION", 1)
+        earlier.setattr(Coding, "state_dict", lambda run: without(state(run), "image_hits"))
+        with pytest.raises(Cut):
+            distance(images, "sampled", cut_after(2)[0])
+    (old,) = (store / "runs").glob("*/*/manifest.json")
+    whole = distance(images, "sampled")
+    assert old.exists() and len(whole.a_given_b.image_hits) == len(images)
+
+
+def without(fields, name):
+    return {other: value for other, value in fields.items() if other != name}
+
+
 def cut_run(images, store):
     with pytest.raises(Cut):
         distance(images, "thorough", cut_after(2)[0])
@@ -175,23 +193,36 @@ def test_a_second_run_of_the_same_comparison_leaves_no_checkpoints(images, caplo
     assert inner[0].nats == outer.nats
 
 
-def compare(home, *words):
-    command = [sys.executable, "-m", "hf_infodist.cli", "compare", "demo:cnn", "demo:vit", "-i", "digits", "--json"]
-    environment = os.environ | {"INFODIST_HOME": str(home)}
-    return subprocess.Popen([*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+LONG = ("-i", "digits", "-k", "900", "-p", "thorough", "--json")
+COMPARE, TRANSFER = ("compare", "demo:cnn", "demo:vit", *LONG), ("transfer", "demo:cnn", "random:demo:vit", *LONG)
+COMMANDS = {  # and what they say when they begin to compute
+    "one": (COMPARE, b"gradient images"),
+    "two": ((*COMPARE, "--workers", "2"), b"gradient images"),
+    "labels": (TRANSFER, b"learning from"),
+}
+
+
+def start(home, words):
+    command, environment = [sys.executable, "-m", "hf_infodist.cli", *words], os.environ | {"INFODIST_HOME": str(home)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+
+
+def codes(out):
+    result = json.loads(out)
+    found = result.get("models") or [result[direction] for direction in ("a_given_b", "b_given_a")]
+    return [(one["nats"], one["curve"]) for one in found]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "words", [("-k", "900", "-p", "thorough"), ("-k", "900", "-p", "thorough", "--workers", "2")], ids=["one", "two"]
-)
-def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, words):
-    whole = json.loads(compare(tmp_path / "whole", *words).communicate()[0])
+@pytest.mark.parametrize("case", COMMANDS)
+def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, case):
+    words, computing = COMMANDS[case]
+    whole = codes(start(tmp_path / "whole", words).communicate()[0])
     rng, kills, went_on, over = random.Random(0), 0, 0, False
     while not over:
-        with compare(tmp_path / "killed", *words) as process:
+        with start(tmp_path / "killed", words) as process:
             said = []  # until it computes, or ends: the last kill may have come after the answer was stored
-            while (line := process.stderr.readline()) and b"gradient images" not in line:
+            while (line := process.stderr.readline()) and computing not in line:
                 said.append(line)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(rng.uniform(0, 10))
@@ -206,10 +237,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, words):
             went_on += b"going on from" in errors
     assert process.returncode == 0, errors
     assert kills > 0 and went_on > 0
-    result = json.loads(out)
-    for direction in ("a_given_b", "b_given_a"):
-        assert result[direction]["nats"] == whole[direction]["nats"]
-        assert result[direction]["curve"] == whole[direction]["curve"]
+    assert codes(out) == whole
 
 
 def _children(pid):

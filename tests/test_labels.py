@@ -1,5 +1,7 @@
 """Which column holds the classes of images, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
@@ -50,6 +52,51 @@ def test_folders_by_class_and_the_built_in_digits_have_labels(tmp_path):
     assert len(set(load_labelled_images("digits", k=50).labels)) == 10
     with pytest.raises(NotFoundError, match="no column 'species'"):
         load_labelled_images(str(tmp_path), "species")
+
+
+METADATA = {
+    "csv": lambda rows: "file_name,species,size,score\n" + "".join(f"{a},{b},{c},{d}\n" for a, b, c, d in rows),
+    "jsonl": lambda rows: "".join(
+        json.dumps({"file_name": a, "species": b, "size": c or None, "score": d}) + "\n" for a, b, c, d in rows
+    ),
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", METADATA)
+def test_metadata_beside_images_have_labels(kind, streaming, tmp_path):
+    rows = [(f"{i}.png", ANIMALS[i], ["", 2, 10][i % 3], i / 10) for i in range(K)]
+    for picture, (name, *_) in zip(PICTURES, rows, strict=True):
+        picture.save(tmp_path / name)
+    (tmp_path / f"metadata.{kind}").write_text(METADATA[kind](rows))
+    images = load_labelled_images(str(tmp_path), "species", streaming=streaming)
+    numbers = [int(images.name_of(i).split()[1]) for i in range(K)]
+    assert [images.label_names[label] for label in images.labels] == [ANIMALS[i] for i in numbers]
+    assert images.fingerprint == load_images(str(tmp_path), streaming=streaming).fingerprint
+    sizes = load_labelled_images(str(tmp_path), "size")
+    assert sizes.label_names == ("2", "10") and len(sizes) == 8
+    with pytest.raises(UnfitError, match="regression"):
+        load_labelled_images(str(tmp_path), "score")
+    with pytest.raises(NotFoundError, match=r"it has file_name, species, size, score"):
+        load_labelled_images(str(tmp_path), "colour")
+    with pytest.raises(UnfitError, match=r"has no labels"):
+        load_labelled_images(str(tmp_path))
+
+
+def test_metadata_of_several_files_are_one_table(tmp_path):
+    for i, picture in enumerate(PICTURES):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        picture.save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    for part in (0, 1):
+        rows = "".join(f"{i}.png,{ANIMALS[i]}\n" for i in range(part, K, 2))
+        (tmp_path / "ab"[part] / "metadata.csv").write_text(f"file_name,label\n{rows}")
+    images = load_labelled_images(str(tmp_path))
+    order = [*range(0, K, 2), *range(1, K, 2)]
+    rows = [int(images.name_of(i).split()[1]) for i in range(K)]
+    assert [images.label_names[label] for label in images.labels] == [ANIMALS[order[row]] for row in rows]
+    (tmp_path / "b" / "metadata.csv").write_text("file_name,label\n1.png,7\n")
+    with pytest.raises(UnfitError, match="no single table"):
+        load_labelled_images(str(tmp_path))
 
 
 @pytest.mark.parametrize("missing", [-1, None])

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import log_softmax
 from test_cli import run
 
 from hf_infodist import load_classifier, rank_checkpoints
+from hf_infodist.coding import checkpoints
 from hf_infodist.images.sample import load_labelled_images
 from hf_infodist.outputs.forward import compute_outputs
 from hf_infodist.pair import Execution
@@ -143,6 +145,35 @@ def test_presets_for_labels_survive_json_and_leave_the_others_alone():
         assert protocol.name == name and protocol.price == "labels"
         assert CodingProtocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
     assert not any(learner.start == "nothing" for protocol in PROTOCOLS.values() for learner in protocol.learners)
+
+
+class Cut(Exception):
+    pass
+
+
+def test_cut_off_it_goes_on_to_the_same_bits_and_prices_nothing_twice(tmp_path, monkeypatch):
+    for name in ("_LEAST_SECONDS", "_SHARE"):  # a checkpoint for every block
+        monkeypatch.setattr(checkpoints, name, 0.0)
+
+    def rank(home, limit=math.inf):
+        def on_block(model, images, _):
+            blocks.append((model, images))
+            if len(blocks) >= limit:
+                raise Cut
+
+        blocks = []
+        options = {"k": 24, "protocol": "thorough", "execution": Execution(home=tmp_path / home)}
+        with suppress(Cut):
+            return blocks, rank_checkpoints(["demo:cnn", "random:demo:cnn"], "digits", on_block=on_block, **options)
+        return blocks, None
+
+    everything, whole = rank("whole")
+    before, nothing = rank("cut", limit=len(everything) * 3 // 4)
+    after, resumed = rank("cut")
+    assert nothing is None and before + after == everything
+    for one, other in zip(whole.candidates, resumed.candidates, strict=True):
+        assert one.id == other.id and one.image_nats.tobytes() == other.image_nats.tobytes()
+        assert one.accuracy == other.accuracy
 
 
 # The ranking of given prices

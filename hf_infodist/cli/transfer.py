@@ -1,7 +1,7 @@
 """The command about which checkpoint to start from."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from hf_infodist.cli.options import Coding, ManyModels, Report, Work, command
 from hf_infodist.cli.progress import Progress
 from hf_infodist.cli.terminal import check_file, interactive, say, speaks
 from hf_infodist.images.request import DEFAULT_K, Sample
+
+if TYPE_CHECKING:
+    from hf_infodist.results.ranking import Ranking
 
 
 @command
@@ -33,12 +36,37 @@ def transfer(
     """
     check_file(plot and plot.with_suffix(".png"))
     names = read_names(models)
+    found = _known(names, sample, label, coding) or _rank(names, sample, label, coding, work)
+    if plot and speaks():
+        from hf_infodist.results.pictures import save
+
+        say(f"wrote {' and '.join(map(str, save(found.plot(), plot)))}")
+    next = "" if plot else "'--plot curves.png' draws the learning curves"
+    report.show(found, "\n".join(one.id for one in found.candidates), next)
+
+
+def _known(names: list[str], sample: Sample, label: str | None, coding: Coding) -> "Ranking | None":
+    """Find the ranking in the store, without opening a model or an image."""
+    from hf_infodist.distances.answers import Question, find_answer
+    from hf_infodist.protocol import LABEL_PROTOCOLS, resolve_protocol
+
+    protocol = resolve_protocol(coding.protocol, sample.seed, coding.orders, LABEL_PROTOCOLS)
+    answer = find_answer(Question(tuple(names), sample, protocol, "transfer", label))
+    if answer is None:
+        return None
+    from hf_infodist.results.ranking import Candidate, Ranking
+
+    candidates = [Candidate(answer.models[i], code, 0.0) for (_, i), code in answer.codes.items()]
+    return Ranking.of(candidates, answer.images, protocol, answer.labels, answer.classes, label)
+
+
+def _rank(names: list[str], sample: Sample, label: str | None, coding: Coding, work: Work) -> "Ranking":
     say(f"loading {sample.images}")
     from hf_infodist.distances.transfer import rank_checkpoints
 
     total = coding.orders * len(names) * (sample.k or DEFAULT_K)
     with Progress(total, work.time_limit) as progress:
-        found = rank_checkpoints(
+        return rank_checkpoints(
             names,
             sample,
             label=label,
@@ -49,9 +77,3 @@ def transfer(
             setup=set_up_worker,
             progress=interactive() and work.workers == 1,
         )
-    if plot and speaks():
-        from hf_infodist.results.pictures import save
-
-        say(f"wrote {' and '.join(map(str, save(found.plot(), plot)))}")
-    next = "" if plot else "'--plot curves.png' draws the learning curves"
-    report.show(found, "\n".join(one.id for one in found.candidates), next)

@@ -15,6 +15,9 @@ from hf_infodist.models.heads import match_labels, named
 from hf_infodist.outputs.forward import outputs_key
 from hf_infodist.protocol import CODING_VERSION, CodingProtocol
 
+STATE_VERSION = 2
+"""Of what a checkpoint holds: one that was begun with other contents is not gone on from."""
+
 
 def codelength_key(
     student: Classifier, teacher: Classifier, images: Images, protocol: CodingProtocol, device: torch.device
@@ -57,7 +60,7 @@ def run_key(codelength: str, order: int) -> str:
         codelength: From `codelength_key`.
         order: Which of its orders.
     """
-    return _hash([codelength, order, installed("hf-infodist"), installed("torch")])
+    return _hash([codelength, order, installed("hf-infodist"), installed("torch"), STATE_VERSION])
 
 
 def _hash(fields: Any) -> str:

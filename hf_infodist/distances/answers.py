@@ -59,13 +59,15 @@ class Question:
         names: Of models.
         sample: The images, by name.
         protocol: How students are trained and priced.
-        kind: Of answer: ``pair``, ``complexity`` of the second model given the first, or ``matrix``.
+        kind: Of answer: ``pair``, ``complexity`` of the second model given the first, ``matrix``, or ``transfer``.
+        label: Column of the classes, of kind ``transfer``, if it is named.
     """
 
     names: tuple[Any, ...]
     sample: Sample
     protocol: CodingProtocol
     kind: str = "pair"
+    label: str | None = None
 
     @property
     def by_name(self) -> bool:
@@ -79,7 +81,7 @@ class Question:
         It is worked out once, before libraries are imported, which change the environment.
         """
         facts = {
-            "question": [self.kind, CODING_VERSION, self.protocol.to_dict()],
+            "question": [self.kind, self.label, CODING_VERSION, self.protocol.to_dict()],
             "names": [_meaning(name) for name in self.names],
             "sample": vars(self.sample) | {"images": _meaning(self.sample.images)},
             "code": read_content(Path(__file__).parents[1], without="published"),  # that comes with a wheel
@@ -96,11 +98,13 @@ class Answer:
     """Codelengths of the store that answer a question.
 
     Attributes:
-        models: In the order of their names.
+        models: In the order of their names; behind them, of kind ``transfer``, who knows the labels.
         images: The sample.
         device: Type of device they were computed on.
         codes: By teacher and student.
         twins: Pairs of models that are one network.
+        labels: Class of each image, of kind ``transfer``.
+        classes: Their names.
     """
 
     models: tuple[ModelRecord, ...]
@@ -108,6 +112,8 @@ class Answer:
     device: str
     codes: Mapping[Direction, Codelength]
     twins: tuple[Direction, ...] = ()
+    labels: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def find_answer(question: Question, home: Path | None = None) -> Answer | None:
@@ -132,7 +138,8 @@ def find_answer(question: Question, home: Path | None = None) -> Answer | None:
     for record in records.values() if len(records) <= _TOLD else ():
         logger.info("found in the store: %s", record)
     models = tuple(ModelRecord(**model) for model in note["models"])
-    return Answer(models, ImagesRecord(**note["images"]), note["device"], codes, tuple(map(tuple, note["twins"])))
+    lists = (tuple(map(tuple, note["twins"])), tuple(note["labels"]), tuple(note["classes"]))
+    return Answer(models, ImagesRecord(**note["images"]), note["device"], codes, *lists)
 
 
 class Watch:
@@ -168,6 +175,8 @@ class Watch:
             "device": answer.device,
             "keys": [[*direction, key] for direction, key in keys.items()],
             "twins": list(answer.twins),
+            "labels": list(answer.labels),
+            "classes": list(answer.classes),
         }
         path = self.home.answer_to(self.key)
         new = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
@@ -178,7 +187,7 @@ class Watch:
 
     def _places(self) -> Iterator[Place]:
         for name in dict.fromkeys(self.question.names):
-            yield from model_places(name)
+            yield from model_places(name, headless=self.question.kind == "transfer")
         yield from sample_places(self.question.sample)
 
     def _look(self) -> str | None:

@@ -31,8 +31,12 @@ class Place:
     revision: str | None = None
 
 
-def model_places(name: str) -> Iterator[Place]:
+def model_places(name: str, *, headless: bool = False) -> Iterator[Place]:
     """Yield where a model comes from; of what an installed package builds or holds, nothing.
+
+    Args:
+        name: As `load_classifier` takes it.
+        headless: Whether a network without classes will do.
 
     Raises:
         InfodistError: If its name leads nowhere.
@@ -40,7 +44,7 @@ def model_places(name: str) -> Iterator[Place]:
     from hf_infodist.models.names import locate
     from hf_infodist.models.weights import downloaded
 
-    source = locate(name, has_transform=True)
+    source = locate(name, has_transform=True, headless=headless)
     if source.repo:
         yield Place(repo=source.repo, revision=source.asked)
     if source.folder:

@@ -14,7 +14,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from hf_infodist.distances.code import ProgressCallback, code_pair
+from hf_infodist.distances.answers import Answer, Question, Watch
+from hf_infodist.distances.code import ProgressCallback, code_pair, directed
 from hf_infodist.distances.progress import in_notebook, watched_blocks
 from hf_infodist.errors import InfodistError, UsageError
 from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
@@ -75,6 +76,7 @@ def rank_checkpoints(
     _check(models, settings, workers)
     for model in models:
         check_name(model, headless=True)
+    watch = Watch(Question(tuple(models), wanted, settings, "transfer", label), execution.home)
     drawn = load_labelled_images(wanted, label)
     shown = in_notebook() if progress is None else progress
     work = _Work(drawn, settings, execution, shown)
@@ -82,11 +84,13 @@ def rank_checkpoints(
         _share(models, wanted, label, work, workers, setup)
         work = replace(work, execution=replace(execution, fresh=False))
     with watched_blocks(on_block, settings.orders * len(drawn) * len(models), shown) as tell:
-        candidates = []
+        found = []
         for model in models:
             if on_model:
                 on_model(model if isinstance(model, str) else type(model).__name__)
-            candidates.append(work.code(model, tell))
+            found.append(work.code(model, tell))
+    work.note(watch, found)
+    candidates = [candidate for candidate, _ in found]
     return Ranking.of(candidates, drawn.record, settings, drawn.labels or (), _names(drawn), label)
 
 
@@ -151,15 +155,25 @@ class _Work:
     execution: Execution
     progress: bool = False
 
-    def code(self, model: AnyModel, on_block: ProgressCallback | None = None) -> Candidate:
-        """Code the labels given one model, or find that in the store."""
+    def code(self, model: AnyModel, on_block: ProgressCallback | None = None) -> tuple[Candidate, str]:
+        """Code the labels given one model, or find that in the store; return the key that it has there, too."""
         started, accelerator = time.perf_counter(), make_accelerator()
         student, teacher = load_classifier(model, headless=True), labels_as_teacher(self.images)
         pair = Pair(student, teacher, self.images, functools.partial(self._run, teacher, accelerator))
         tell = on_block and (lambda _, images, nats: on_block(student.id, images, nats))
         options: Any = {"accelerator": accelerator, "execution": self.execution, "on_block": tell}
         (code,) = code_pair(pair, ["b_given_a"], self.protocol, **options)
-        return Candidate(student.record, code, time.perf_counter() - started)
+        candidate = Candidate(student.record, code, time.perf_counter() - started)
+        return candidate, directed(pair, "b_given_a", self.protocol, accelerator.device).key
+
+    def note(self, watch: Watch, found: Sequence[tuple[Candidate, str]]) -> None:
+        """Note the answer for whoever asks again."""
+        labels, last = labels_as_teacher(self.images), len(found)
+        models = (*(candidate.model for candidate, _ in found), labels.record)
+        codes = {(last, i): candidate.code for i, (candidate, _) in enumerate(found)}
+        keys = {(last, i): key for i, (_, key) in enumerate(found)}
+        device, known = make_accelerator().device.type, tuple(self.images.labels or ())
+        watch.keep(Answer(models, self.images.record, device, codes, (), known, labels.labels), keys)
 
     def _run(self, teacher: Classifier, accelerator: Accelerator, model: Classifier) -> Outputs:
         if model is not teacher:

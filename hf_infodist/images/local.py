@@ -84,9 +84,10 @@ def open_contents(name: str, path: Path, sample: Sample) -> Found:
     split = str(choose_split(name, list(contents.images), sample.split))
     chosen = meant_by(split, list(contents.images))
     if contents.metadata:
-        places = [place for one in chosen for place in described(name, contents, one, sample.column)]
-        column = sample.column or "image"
-        return Found(name, "default", split, ImageFiles(places, column), column)
+        parts = [described(name, contents, one, sample.column) for one in chosen]
+        files = ImageFiles([place for places, _ in parts for place in places], sample.column or "image")
+        metadata = [table for _, tables in parts for table in tables]
+        return Found(name, "default", split, files, files.column, metadata=metadata)
     names = class_folders(contents)
     features = {"image": Image()} | ({} if names is None else {"label": ClassLabel(names=list(names))})
     column = choose_column(name, features, sample.column)

@@ -3,7 +3,8 @@
 import logging
 import os
 from collections.abc import Sequence
-from io import BytesIO
+from csv import reader
+from io import BytesIO, StringIO
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,8 +14,10 @@ from hf_infodist.images.files import Contents, Place
 logger = logging.getLogger(__name__)
 
 
-def described(name: str, contents: Contents, split: str, column: str | None) -> list[Place]:
+def described(name: str, contents: Contents, split: str, column: str | None) -> tuple[list[Place], list[Any]]:
     """Return the images of a split that metadata name, in their order; it is said how many they leave out.
+
+    Beside them are the rows of metadata that name them, as tables of pyarrow.
 
     Args:
         name: Of the dataset.
@@ -30,40 +33,64 @@ def described(name: str, contents: Contents, split: str, column: str | None) -> 
     everywhere = {place.name: place for places in contents.images.values() for place in places}
     here = {place.name for place in contents.images[split]}
     found: list[Place] = []
+    tables = []
     for file in contents.metadata:
-        for row, value in enumerate(_file_names(file, column)):
+        table, rows = _read(file), []
+        for row, value in enumerate(table[_column(file, table.column_names, column)].to_pylist()):
             below = os.path.normpath(PurePosixPath(file.name).parent / str(value)).replace(os.sep, "/")
             if below not in everywhere:
                 what, why = f"row {row} of {file.path} names {value}", "there is no such image"
                 raise UnfitError(what, why, "repair or remove these metadata")
             if below in here:
                 found.append(everywhere[below])
+                rows.append(row)
+        if rows:
+            tables.append(table.take(rows))
     if left := len(here - {place.name for place in found}):
         logger.warning("%d of %d images of %s are in no row of its metadata: left out", left, len(here), name)
-    return found
+    return found, tables
 
 
-def _file_names(file: Place, column: str | None) -> Sequence[Any]:
-    """Return the file of each row."""
+def read_columns(name: str, tables: Sequence[Any]) -> Any:
+    """Return what metadata say of each image, as a `datasets.Dataset`.
+
+    Raises:
+        UnfitError: If a column is of one type in one file and of another in the next.
+    """
+    import datasets
+    import pyarrow as pa
+
     try:
-        table = _read(file)
-    except Exception as error:  # parsers fail in many ways
+        return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+    except pa.ArrowException as error:
         why = str(error).partition("\n")[0]
-        raise UnfitError(f"{file.path} cannot be read", why, "repair or remove it") from error
-    return list(table[_column(file, list(map(str, table.columns)), column)])
+        raise UnfitError(f"the metadata of {name} are no single table", why, "give each column one type") from error
 
 
 def _read(file: Place) -> Any:
-    import pandas as pd
+    """Return a table of pyarrow; names of files are texts in it, all else is what it looks like."""
+    try:
+        return _parse(PurePosixPath(file.name).suffix, file.read())
+    except Exception as error:  # parsers fail in many ways
+        why = str(error).partition("\n")[0]
+        raise UnfitError(f"{file.path} cannot be read", why, "repair or remove it") from error
 
-    content = BytesIO(file.read())
-    match PurePosixPath(file.name).suffix:
+
+def _parse(ending: str, content: bytes) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv, json, parquet
+
+    whole = len(content) + 1  # one block, so that the type of a column is that of all its rows
+    match ending:
         case ".csv":
-            return pd.read_csv(content, dtype=str)
+            names = next(reader(StringIO(content.decode("utf-8-sig"))), [])
+            texts = {one: pa.string() for one in names if one.endswith("file_name")}
+            parse, convert = csv.ParseOptions(newlines_in_values=True), csv.ConvertOptions(column_types=texts)
+            return csv.read_csv(BytesIO(content), csv.ReadOptions(block_size=whole), parse, convert)
         case ".jsonl":
-            return pd.read_json(content, lines=True, dtype=False)
+            return json.read_json(BytesIO(content), json.ReadOptions(block_size=whole))
         case _:
-            return pd.read_parquet(content)
+            return parquet.read_table(BytesIO(content))
 
 
 def _column(file: Place, columns: Sequence[str], wanted: str | None) -> str:

@@ -28,6 +28,7 @@ class Found:
     label_names: tuple[str, ...] | None = None  # a name per class
     revision: str | None = None  # commit on the Hub
     mode: str | None = None  # of Pillow, that images are wanted in
+    metadata: Sequence[Any] = ()  # tables of pyarrow: what files beside the images say of each, one after the other
 
 
 def open_builder(name: str, sample: Sample, *args: Any, **kwargs: Any) -> Found:

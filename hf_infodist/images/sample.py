@@ -22,6 +22,7 @@ from hf_infodist.images.labels import (
     read_classes,
     tell_left_out,
 )
+from hf_infodist.images.metadata import read_columns
 from hf_infodist.images.opening import Found
 from hf_infodist.images.refusal import first_line
 from hf_infodist.images.request import DEFAULT_K, Sample, SampleOptions, check_sample
@@ -173,10 +174,20 @@ def _load(sample: Sample, label: LabelColumn | None) -> Images:
     found = open_source(sample)
     buffer = STREAM_BUFFER if sample.streaming and not isinstance(found.data, list) else None
     if isinstance(found.data, list | ImageFiles):
-        if label:
+        if label and found.metadata:
+            found = _described(found, label)
+        elif label:
             label.check_unnamed(found.id, found.labels)
         return _sample(found, found.column, sample.k, sample.seed, buffer, labelled=label is not None)
     return _sample_dataset(found, sample.column, sample.k, sample.seed, label)
+
+
+def _described(found: Found, label: LabelColumn) -> Found:
+    """Take the classes of image files from the metadata beside them."""
+    table = read_columns(found.id, found.metadata)
+    column = label.choose(found.id, table.features)
+    labels, names = read_classes(found.id, column, table.features[column], table[column][:])
+    return replace(found, labels=labels, label_names=names)
 
 
 # Drawing the sample.
@@ -243,8 +254,8 @@ def _sample(
 def _labelled_rows(found: Found, rows: np.ndarray, k: int | None) -> np.ndarray:
     """Return the first ``k`` of some rows that have a label, and say how many have none."""
     there = rows[np.asarray(found.labels)[rows] != UNLABELLED]
-    tell_left_out(found.id, len(rows) - len(there), len(rows))
     check_labelled(found.id, k, len(there))
+    tell_left_out(found.id, len(rows) - len(there), len(rows))
     return there[: DEFAULT_K if k is None else k]
 
 
