@@ -313,7 +313,7 @@ def test_the_quick_start_of_the_card_prints_what_it_documents(tmp_path):
 def test_the_examples_of_the_card_print_what_they_document(tmp_path):
     examples = card_examples.examples()
     printed = card_examples.run("".join(code for code, _ in examples), tmp_path)
-    assert len(printed) == len(examples) == 3
+    assert len(printed) == len(examples) == 4
     assert all(same(p, card_examples.read(e[1]), rel=0.05, abs=1e-3) for p, e in zip(printed, examples, strict=True))
 
 
@@ -331,7 +331,7 @@ def test_the_suite_of_the_card_compares_a_model_with_its_references(caches, monk
 
 def test_the_card_names_every_protocol():
     card = CARD.read_text(encoding="utf-8")
-    assert all(f"`{protocol}`" in card for protocol in PROTOCOLS)
+    assert all(f"`{name}`" in card for name in (*PROTOCOLS, LABELS))
 
 
 def test_the_card_has_the_front_matter_of_a_space():
