@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "metrics" / "infodist" / "README.md"
 _CODE = re.compile(r"```python\n(.*?)```\n", re.DOTALL)
-_EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```\n", re.DOTALL)
+_EXAMPLE = re.compile(r"```python\n((?:(?!```).)*)```\n\n```text\n(.*?)```\n", re.DOTALL)
 
 
 def code_blocks() -> list[str]:

@@ -1,5 +1,6 @@
 """The metric of `evaluate`: loaded as users load it, it says what the package says."""
 
+import copy
 import json
 import re
 import sys
@@ -9,13 +10,16 @@ import card_examples
 import datasets
 import evaluate
 import huggingface_hub
+import numpy as np
 import pytest
 from card_examples import CARD, ROOT
 from PIL import Image
 
 from hf_infodist.distances.distance import information_distance
-from hf_infodist.errors import NotFoundError, UsageError
+from hf_infodist.distances.transfer import rank_checkpoints
+from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images.sample import load_images
+from hf_infodist.metric import LABELS, LabelCodelength
 from hf_infodist.protocol import PROTOCOLS
 
 FOLDER = ROOT / "metrics" / "infodist"
@@ -164,6 +168,64 @@ def test_its_help_names_every_input(metric):
         assert f"\n    {name} (" in metric.compute.__doc__
 
 
+# The labels of a dataset
+
+
+STARTS = ["random:demo:cnn", "demo:cnn"]
+LABELLED = {"predictions": STARTS, "images": "digits", "k": 40}
+
+
+def test_labels_cost_what_the_package_says():
+    results = load(LABELS).compute(**LABELLED)
+    digits = load_images("digits", k=40)
+    shares = np.bincount(digits.labels) / 40
+    entropy = -sum(share * np.log(share) for share in shares if share)
+    found = {one.id: one.image_nats for one in rank_checkpoints(STARTS, digits).candidates}
+    for i, prices in enumerate(map(found.get, STARTS)):
+        assert results["nats"][i] == pytest.approx(prices.sum()) and results["tail_nats"][i] < results["nats"][i]
+        assert results["tail_nats"][i] == pytest.approx(prices[20:].sum())
+        assert results["nats_per_label"][i] == pytest.approx(prices.mean())
+        assert results["saved_nats_per_label"][i] == pytest.approx(entropy - prices.mean())
+        assert results["log_loss"][i] == pytest.approx(prices[30:].mean())
+        assert 0 < results["stderr_nats"][i] < results["nats"][i]
+    assert results["accuracy"][0] < results["accuracy"][1] == 1
+    assert all(type(value) is float for values in results.values() for value in values)
+
+
+def test_models_whose_labels_are_priced_can_be_added_and_the_metric_copied():
+    metric = copy.copy(load(LABELS, seed=3))
+    assert type(metric) is LabelCodelength
+    metric.add(prediction=STARTS[0])
+    metric.add_batch(predictions=STARTS[1:])
+    added = metric.compute(images="digits", k=40)
+    assert same(added, load(LABELS).compute(**LABELLED, seed=3))
+    assert not same(added, load(LABELS).compute(**LABELLED))
+
+
+def test_labels_are_those_of_a_column():
+    digits = load_images("digits", k=40)
+    table = datasets.Dataset.from_dict({"image": list(digits), "kind": digits.labels, "odd": digits.labels})
+    table = table.map(lambda row: {"odd": row["odd"] % 2}).cast_column("image", datasets.Image())
+    metric = load(LABELS)
+    wish = {"predictions": ["demo:cnn"], "images": table, "k": 40}
+    kinds, odd = (metric.compute(**wish, label=name)["saved_nats_per_label"][0] for name in ("kind", "odd"))
+    assert 0 < odd <= np.log(2) < kinds <= np.log(10)
+    assert "--label" in refused(UnfitError, metric.compute, **wish)
+    assert "nowhere" in refused(NotFoundError, metric.compute, **wish, label="nowhere")
+
+
+def test_labels_take_no_references_and_no_protocol_of_distances():
+    metric = load(LABELS)
+    assert "leave out references" in refused(UsageError, metric.compute, **LABELLED, references=["demo:vit"] * 2)
+    assert "leave out references" in refused(UsageError, metric.add, prediction="demo:cnn", reference="demo:vit")
+    assert "standard, thorough" in refused(UsageError, metric.compute, **LABELLED, protocol="paper")
+    for call in (metric.compute, metric.add, metric.add_batch):
+        assert "no models" in refused(UsageError, call)
+    assert "demo:cnn, demo:vit" in refused(NotFoundError, metric.compute, **LABELLED | {"predictions": ["demo:x"]})
+    for name in ("predictions", "label", "images", "k", "seed", "protocol", "config", "split", "column", "streaming"):
+        assert f"\n    {name} (" in metric.compute.__doc__
+
+
 # What it refuses
 
 
@@ -251,7 +313,7 @@ def test_the_quick_start_of_the_card_prints_what_it_documents(tmp_path):
 def test_the_examples_of_the_card_print_what_they_document(tmp_path):
     examples = card_examples.examples()
     printed = card_examples.run("".join(code for code, _ in examples), tmp_path)
-    assert len(printed) == len(examples) == 3
+    assert len(printed) == len(examples) == 4
     assert all(same(p, card_examples.read(e[1]), rel=0.05, abs=1e-3) for p, e in zip(printed, examples, strict=True))
 
 
@@ -269,7 +331,7 @@ def test_the_suite_of_the_card_compares_a_model_with_its_references(caches, monk
 
 def test_the_card_names_every_protocol():
     card = CARD.read_text(encoding="utf-8")
-    assert all(f"`{protocol}`" in card for protocol in PROTOCOLS)
+    assert all(f"`{name}`" in card for name in (*PROTOCOLS, LABELS))
 
 
 def test_the_card_has_the_front_matter_of_a_space():

@@ -8,8 +8,9 @@ import typer
 from hf_infodist.cli.matrix import read_names, set_up_worker
 from hf_infodist.cli.options import Coding, ManyModels, Report, Work, command
 from hf_infodist.cli.progress import Progress
-from hf_infodist.cli.terminal import check_file, interactive, say, speaks
+from hf_infodist.cli.terminal import check_file, check_folder, interactive, say, speaks
 from hf_infodist.images.request import DEFAULT_K, Sample
+from hf_infodist.results.eval_results import hub_dataset, write_eval_results
 
 if TYPE_CHECKING:
     from hf_infodist.results.ranking import Ranking
@@ -25,6 +26,9 @@ def transfer(
     label: Annotated[
         str | None, typer.Option("--label", help="Take the classes from this column of the dataset.")
     ] = None,
+    eval_results: Annotated[
+        Path | None, typer.Option("--eval-results", help="Write a file there for each model, in the Hub's format.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw learning curves there, as PNG and SVG.")] = None,
 ) -> None:
     """Rank checkpoints to start from, by what labels then cost.
@@ -35,8 +39,13 @@ def transfer(
     Example: infodist transfer demo:cnn demo:vit -i digits -k 400
     """
     check_file(plot and plot.with_suffix(".png"))
+    check_folder(eval_results)
+    if eval_results:
+        hub_dataset(sample.images)
     names = read_names(models)
     found = _known(names, sample, label, coding) or _rank(names, sample, label, coding, work)
+    if eval_results and speaks():
+        say(f"wrote {', '.join(map(str, write_eval_results(found, eval_results)))}")
     if plot and speaks():
         from hf_infodist.results.pictures import save
 

@@ -148,6 +148,10 @@ class Ranking(Shown):
         shares = [count / self.images.k for count in self.counts if count]
         return self.images.k * -math.fsum(share * math.log(share) for share in shares)
 
+    def saved_nats(self, candidate: Candidate) -> float:
+        """Return how much less the labels cost from a candidate than by class frequencies alone."""
+        return self.frequency_nats - candidate.nats
+
     def behind(self, candidate: Candidate, part: slice | None = None) -> Difference:
         """Return how much more a candidate costs than the best, on the second half or on another part."""
         prices = (candidate.image_nats - self.best.image_nats)[part or slice(self.images.k // 2, None)]
@@ -188,6 +192,8 @@ class Ranking(Shown):
             "tied_with_best": tail.tied,
             "nats": one.nats,
             "stderr_nats": _finite(one.code.stderr_nats),
+            "nats_per_label": one.nats / self.images.k,
+            "saved_nats_per_label": self.saved_nats(one) / self.images.k,
             "tail_nats": one.tail_nats,
             "tail_stderr_nats": _finite(self._tail_stderr(one)),
             "behind_nats": behind.nats,
