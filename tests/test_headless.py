@@ -78,9 +78,11 @@ def test_a_new_head_of_zeros_is_learnt_where_it_is_fine_tuned(folder):
 
 def test_it_ranks_and_is_compared_with_nothing(folder):
     images = [(image, int(np.asarray(image).mean() > 127)) for image in noise_images(40)]
-    ranking = rank_checkpoints([folder, f"random:{folder}"], images)
+    ranking = rank_checkpoints([folder, f"random:{folder}"], images, baselines=True)
     assert {one.id for one in ranking.candidates} == {folder, f"random:{folder}"}
-    assert all(0 < one.nats < 40 for one in ranking.candidates)
+    for one in ranking.candidates:
+        assert 0 < one.nats < 40 and one.baselines["LEEP"] is one.baselines["NCE"] is None
+        assert one.baselines["LogME"] is not None and one.baselines["parameters"] > 100
     with pytest.raises(UnfitError, match=r"no trained class head|has 0 classes|only computes features"):
         information_distance(folder, "demo:cnn", "digits", k=8)
 

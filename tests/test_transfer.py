@@ -8,17 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from networks import SmallNet, noise_images, transform
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from test_cli import run
 
 from hf_infodist import load_classifier, rank_checkpoints
+from hf_infodist.baselines.transfer import scores
 from hf_infodist.coding import checkpoints
 from hf_infodist.images.sample import load_labelled_images
 from hf_infodist.outputs.forward import compute_outputs
 from hf_infodist.pair import Execution
 from hf_infodist.protocol import LABEL_PROTOCOLS, PROTOCOLS, CodingProtocol, LearnerSpec
+from hf_infodist.results.candidate import Candidate
 from hf_infodist.results.codelength import Codelength
-from hf_infodist.results.ranking import Candidate, Ranking
+from hf_infodist.results.ranking import Ranking
 
 K, CLASSES = 60, 4
 PICTURES = noise_images(K)
@@ -223,6 +225,24 @@ def test_paired_errors_cover_the_difference_between_samples():
     assert 0.92 < inside / 400 < 0.985
 
 
+def test_baselines_are_those_of_the_same_outputs(tmp_path, monkeypatch):
+    passes = []
+    network = NET.network.forward
+    monkeypatch.setattr(NET.network, "forward", lambda pixels: passes.append(len(pixels)) or network(pixels))
+    options = {"execution": Execution(home=tmp_path)}
+    (bare,) = rank_checkpoints([NET], IMAGES, **options).candidates
+    before = sum(passes)
+    found = rank_checkpoints([NET], IMAGES, baselines=True, **options)
+    assert sum(passes) == before >= K and bare.baselines == {}
+    outputs, labels = compute_outputs(NET, IMAGES, home=tmp_path), np.array(IMAGES.labels)
+    expected = scores(outputs.features[:].astype(float), softmax(outputs.logits[:].astype(float), axis=1), labels)
+    (head,) = (NET.network.get_submodule(name) for name in NET.heads)
+    count, of_head = (sum(weights.numel() for weights in part.parameters()) for part in (NET.network, head))
+    assert found.best.baselines == expected | {"parameters": count - of_head}
+    assert found.to_dict()["models"][0]["baselines"] == found.best.baselines and count > of_head > 0
+    assert found.to_pandas()["LogME"].tolist() == [expected["LogME"]]
+
+
 # The command
 
 
@@ -242,6 +262,10 @@ def test_the_command_ranks_and_says_what_to_do(capsys, tmp_path):
     assert run(capsys, *words, "-q")[1] == "demo:cnn\nrandom:demo:cnn\n"
     code, _, err = run(capsys, *words, "--label", "species")
     assert code == 3 and len(err.splitlines()) == 4  # after what is being loaded
+    out = run(capsys, *words, "--baselines")[1]
+    below = out[out.index("kNN") :].splitlines()
+    assert [line.split()[0] for line in below[1:3]] == ["demo:cnn", "random:demo:cnn"]
+    assert max(map(len, below[1:3])) <= 80
 
 
 @pytest.mark.slow

@@ -11,8 +11,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from hf_infodist.baselines.result import Inapplicable
+from hf_infodist.models.classifier import Classifier
+from hf_infodist.outputs.arrays import Outputs
 
 Array = NDArray[np.floating]
 Labels = NDArray[np.integer]
@@ -222,6 +225,21 @@ def scores(features: Array, probabilities: Array | None, labels: Labels) -> dict
         except Inapplicable:
             found[name] = None
     return found
+
+
+def measure(model: Classifier, outputs: Outputs, labels: Labels) -> dict[str, float | None]:
+    """Return every measure of a checkpoint, and its number of weights without the head; the model is not run.
+
+    Args:
+        model: The checkpoint.
+        outputs: What it makes of the images.
+        labels: ``[k]``.
+    """
+    probabilities = softmax(np.asarray(outputs.logits[:], np.float64), axis=1) if model.heads else None
+    heads = [model.network.get_submodule(name) for name in model.heads]
+    in_heads = {id(weights) for head in heads for weights in head.parameters()}
+    count = sum(weights.numel() for weights in model.network.parameters() if id(weights) not in in_heads)
+    return scores(np.asarray(outputs.features[:], np.float64), probabilities, labels) | {"parameters": count}
 
 
 def _checked(rows: Array, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

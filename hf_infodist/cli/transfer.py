@@ -1,7 +1,8 @@
 """The command about which checkpoint to start from."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,23 @@ if TYPE_CHECKING:
     from hf_infodist.results.ranking import Ranking
 
 
+@dataclass(frozen=True)
+class More:
+    """What is told and drawn beside a ranking."""
+
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also tell what other measures say, such as kNN and LogME.")
+    ] = False
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw learning curves there, as PNG and SVG.")] = None
+    eval_results: Annotated[
+        Path | None, typer.Option("--eval-results", help="Write a file there for each model, in the Hub's format.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_file(self.plot and self.plot.with_suffix(".png"))
+        check_folder(self.eval_results)
+
+
 @command
 def transfer(
     models: ManyModels,
@@ -23,13 +41,10 @@ def transfer(
     coding: Coding,
     work: Work,
     report: Report,
+    more: More,
     label: Annotated[
         str | None, typer.Option("--label", help="Take the classes from this column of the dataset.")
     ] = None,
-    eval_results: Annotated[
-        Path | None, typer.Option("--eval-results", help="Write a file there for each model, in the Hub's format.")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw learning curves there, as PNG and SVG.")] = None,
 ) -> None:
     """Rank checkpoints to start from, by what labels then cost.
 
@@ -38,19 +53,18 @@ def transfer(
 
     Example: infodist transfer demo:cnn demo:vit -i digits -k 400
     """
-    check_file(plot and plot.with_suffix(".png"))
-    check_folder(eval_results)
-    if eval_results:
+    if more.eval_results:
         hub_dataset(sample.images)
     names = read_names(models)
-    found = _known(names, sample, label, coding) or _rank(names, sample, label, coding, work)
-    if eval_results and speaks():
-        say(f"wrote {', '.join(map(str, write_eval_results(found, eval_results)))}")
-    if plot and speaks():
+    known = None if more.baselines else _known(names, sample, label, coding)
+    found = known or _rank(names, sample, coding, work, label=label, baselines=more.baselines)
+    if more.eval_results and speaks():
+        say(f"wrote {', '.join(map(str, write_eval_results(found, more.eval_results)))}")
+    if more.plot and speaks():
         from hf_infodist.results.pictures import save
 
-        say(f"wrote {' and '.join(map(str, save(found.plot(), plot)))}")
-    next = "" if plot else "'--plot curves.png' draws the learning curves"
+        say(f"wrote {' and '.join(map(str, save(found.plot(), more.plot)))}")
+    next = "" if more.plot else "'--plot curves.png' draws the learning curves"
     report.show(found, "\n".join(one.id for one in found.candidates), next)
 
 
@@ -63,13 +77,14 @@ def _known(names: list[str], sample: Sample, label: str | None, coding: Coding) 
     answer = find_answer(Question(tuple(names), sample, protocol, "transfer", label))
     if answer is None:
         return None
-    from hf_infodist.results.ranking import Candidate, Ranking
+    from hf_infodist.results.candidate import Candidate
+    from hf_infodist.results.ranking import Ranking
 
     candidates = [Candidate(answer.models[i], code, 0.0) for (_, i), code in answer.codes.items()]
     return Ranking.of(candidates, answer.images, protocol, answer.labels, answer.classes, label)
 
 
-def _rank(names: list[str], sample: Sample, label: str | None, coding: Coding, work: Work) -> "Ranking":
+def _rank(names: list[str], sample: Sample, coding: Coding, work: Work, **options: Any) -> "Ranking":
     say(f"loading {sample.images}")
     from hf_infodist.distances.transfer import rank_checkpoints
 
@@ -78,7 +93,7 @@ def _rank(names: list[str], sample: Sample, label: str | None, coding: Coding, w
         return rank_checkpoints(
             names,
             sample,
-            label=label,
+            **options,
             **vars(coding),
             workers=work.workers,
             on_block=progress,

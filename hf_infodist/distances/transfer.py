@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from hf_infodist.baselines.transfer import measure
 from hf_infodist.distances.answers import Answer, Question, Watch
 from hf_infodist.distances.code import ProgressCallback, code_pair, directed
 from hf_infodist.distances.progress import in_notebook, watched_blocks
@@ -28,7 +29,8 @@ from hf_infodist.outputs.forward import compute_outputs, outputs_key
 from hf_infodist.pair import Execution, Pair
 from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import LABEL_PROTOCOLS, CodingProtocol, resolve_protocol
-from hf_infodist.results.ranking import Candidate, Ranking
+from hf_infodist.results.candidate import Candidate
+from hf_infodist.results.ranking import Ranking
 
 AnyModel = str | nn.Module | Classifier
 
@@ -40,6 +42,7 @@ def rank_checkpoints(
     label: str | None = None,
     protocol: str | CodingProtocol = "standard",
     orders: int = 1,
+    baselines: bool = False,
     workers: int = 1,
     execution: Execution | None = None,
     on_block: ProgressCallback | None = None,
@@ -58,6 +61,7 @@ def rank_checkpoints(
         label: Column of the classes; by default that of class labels, or ``label``.
         protocol: ``standard``, in closed form; ``thorough``, which fine-tunes too; or a protocol that prices labels.
         orders: In how many orders a preset codes the images.
+        baselines: Whether to take those of `hf_infodist.baselines.transfer`, too, from the same outputs.
         workers: Processes of this machine among which the models are shared; if several, names.
         execution: How it is carried out.
         on_block: Called with the name of a model, images priced and nats so far.
@@ -83,6 +87,7 @@ def rank_checkpoints(
     if workers > 1 and len(models) > 1:
         _share(models, wanted, label, work, workers, setup)
         work = replace(work, execution=replace(execution, fresh=False))
+    work = replace(work, baselines=baselines)
     with watched_blocks(on_block, settings.orders * len(drawn) * len(models), shown) as tell:
         found = []
         for model in models:
@@ -148,12 +153,14 @@ class _Work:
         protocol: How they are learnt and priced.
         execution: How it is carried out.
         progress: Whether to show bars.
+        baselines: Whether to measure it otherwise, too.
     """
 
     images: Images
     protocol: CodingProtocol
     execution: Execution
     progress: bool = False
+    baselines: bool = False
 
     def code(self, model: AnyModel, on_block: ProgressCallback | None = None) -> tuple[Candidate, str]:
         """Code the labels given one model, or find that in the store; return the key that it has there, too."""
@@ -163,7 +170,9 @@ class _Work:
         tell = on_block and (lambda _, images, nats: on_block(student.id, images, nats))
         options: Any = {"accelerator": accelerator, "execution": self.execution, "on_block": tell}
         (code,) = code_pair(pair, ["b_given_a"], self.protocol, **options)
-        candidate = Candidate(student.record, code, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        others = measure(student, pair.outputs_a, np.array(self.images.labels)) if self.baselines else {}
+        candidate = Candidate(student.record, code, seconds, others)
         return candidate, directed(pair, "b_given_a", self.protocol, accelerator.device).key
 
     def note(self, watch: Watch, found: Sequence[tuple[Candidate, str]]) -> None:

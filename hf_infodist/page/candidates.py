@@ -13,8 +13,9 @@ from hf_infodist.page.ranking import bar, failures
 from hf_infodist.page.starts import Start
 from hf_infodist.page.views import copies, safe, table
 from hf_infodist.protocol import CodingProtocol
+from hf_infodist.results.candidate import Candidate
 from hf_infodist.results.codelength import Codelength
-from hf_infodist.results.ranking import Candidate, Ranking
+from hf_infodist.results.ranking import Ranking
 from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.results.words import amount, number, to_bits
 

@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hf_infodist.protocol import CodingProtocol
-from hf_infodist.results.codelength import Codelength, stderr_of_sum
-from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
+from hf_infodist.results.candidate import ERRORS, LAST, Candidate, Difference, table_of_baselines
+from hf_infodist.results.codelength import stderr_of_sum
+from hf_infodist.results.records import ImagesRecord, package_versions
 from hf_infodist.results.shown import Shown
 from hf_infodist.results.words import Unit, amount, rounded
 from hf_infodist.table import text_table
@@ -22,75 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA = "infodist.transfer/1"
-ERRORS = 2.0  # paired standard errors within which two models are tied
-_LAST = 4  # share of the images, the last ones, on which accuracy and log loss are told
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """What the labels cost when they are learnt from one model.
-
-    Attributes:
-        model: Which.
-        code: Σ -log p(y_i | x_i, what came before), equation (2), label by label.
-        seconds: That this took, its forward passes included; next to nothing if it was in the store.
-    """
-
-    model: ModelRecord
-    code: Codelength
-    seconds: float
-
-    @property
-    def id(self) -> str:
-        """Name of the model."""
-        return self.model.id
-
-    @property
-    def image_nats(self) -> NDArray[np.float64]:
-        """Price of each label when it was new, ``[k]``."""
-        return self.code.image_nats
-
-    @property
-    def nats(self) -> float:
-        """Price of all labels."""
-        return self.code.nats
-
-    @property
-    def tail_nats(self) -> float:
-        """Price of the second half of the labels: what is left to pay after a start is warm."""
-        return math.fsum(self.image_nats[len(self.image_nats) // 2 :])
-
-    @property
-    def log_loss(self) -> float:
-        """Mean price of the last quarter of the labels, nats."""
-        return float(self._last(self.image_nats).mean())
-
-    @property
-    def accuracy(self) -> float:
-        """Share of them that was the class found likeliest."""
-        assert self.code.image_hits is not None
-        return float(self._last(self.code.image_hits).mean())
-
-    def _last(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return values[-max(1, len(values) // _LAST) :]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much more labels cost from one model than from another, paired label by label.
-
-    Attributes:
-        nats: The difference.
-        stderr_nats: Its standard error over the draw of the images.
-    """
-
-    nats: float
-    stderr_nats: float
-
-    @property
-    def tied(self) -> bool:
-        """Whether it may be chance."""
-        return abs(self.nats) <= ERRORS * self.stderr_nats or self.nats == 0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -209,7 +140,7 @@ class Ranking(Shown):
             "seconds": one.seconds,
             "library": one.model.library,
             "revision": one.model.revision,
-        }
+        } | ({"baselines": dict(one.baselines)} if one.baselines else {})
 
     def _tail_stderr(self, one: Candidate) -> float:
         return math.sqrt(self.protocol.orders) * stderr_of_sum(one.image_nats[self.images.k // 2 :])
@@ -250,10 +181,11 @@ class Ranking(Shown):
         notes = [
             "second half: a label of it, once the first half is learnt; behind: the best there, paired by label,",
             f"± standard error; '=' is tied with it, within {ERRORS:g} of these.",
-            f"accuracy, log loss ({unit}): of the last {max(1, k // _LAST)} labels. Without any image a label costs "
+            f"accuracy, log loss ({unit}): of the last {max(1, k // LAST)} labels. Without any image a label costs "
             f"{floor} {unit}.",
         ]
-        return "\n".join([f"{head}, protocol {self.protocol.name}", table, *notes, self.verdict])
+        measured = table_of_baselines(self.candidates)
+        return "\n".join([f"{head}, protocol {self.protocol.name}", table, *notes, *measured, self.verdict])
 
     def _row(self, one: Candidate, unit: Unit) -> list[str]:
         k, behind = self.images.k, self.behind(one)
@@ -281,7 +213,7 @@ class Ranking(Shown):
         """Return a row for each model, best first."""
         from hf_infodist.results.export import to_table
 
-        rows = [self._fields(rank, one) for rank, one in enumerate(self.candidates, 1)]
+        rows = [self._fields(rank, one) | dict(one.baselines) for rank, one in enumerate(self.candidates, 1)]
         return to_table([{name: value for name, value in row.items() if name != "curve"} for row in rows], self.images)
 
 
