@@ -10,6 +10,7 @@ import card_examples
 import pytest
 import yaml
 from hub import GUEST, OWNER, serve
+from huggingface_hub import parse_eval_result_entries
 
 from hf_infodist.distances.distance import information_distance
 from hf_infodist.images.sample import load_images
@@ -304,6 +305,31 @@ def test_evaluate_pushes_a_distance_to_the_card_of_a_model(hub, tmp_path):
     assert result["dataset"]["type"] == "acme/photos"
     assert result["metrics"][0]["value"] == 2.5 and result["metrics"][0]["type"] == "acme/infodist"
     assert result["metrics"][0]["config"] == "standard"
+
+
+SAVED = """
+import evaluate, sys
+labels = evaluate.load("acme/infodist", "labels")
+print(labels.compute(predictions=["acme/a"], images="acme/photos", k=int(sys.argv[1]))["saved_nats_per_label"][0])
+"""
+
+UPLOAD = """
+import sys
+from huggingface_hub import upload_file
+upload_file(path_or_fileobj=sys.argv[1], path_in_repo=sys.argv[2], repo_id="acme/a")
+"""
+
+
+def test_what_a_start_saves_goes_to_the_evaluation_results_of_its_repository(hub, tmp_path):
+    environment = hub.environment(tmp_path / "owner", OWNER)
+    words = ["transfer", "acme/a", "acme/b@v1", "--images", "acme/photos", "-k", "40"]
+    command(environment, INFODIST, *words, "--eval-results", tmp_path / "results")
+    assert sorted(file.name for file in (tmp_path / "results").iterdir()) == ["acme--a.yaml", "acme--b@v1.yaml"]
+    place = ".eval_results/photos-nats-saved.yaml"
+    python(environment, UPLOAD, tmp_path / "results" / "acme--a.yaml", place)
+    (found,) = parse_eval_result_entries(yaml.safe_load(hub["acme/a"].text(place)))
+    assert (found.dataset_id, found.dataset_revision) == ("acme/photos", hub["datasets/acme/photos"].refs["main"])
+    assert found.value == pytest.approx(float(python(environment, SAVED, 40)), abs=1e-5) and found.value > 1.5
 
 
 CARD = ["card", "acme/a", "--among", "acme/b@v1", "--images", "acme/photos", *SETTINGS]

@@ -255,11 +255,14 @@ def test_the_published_metric_is_loaded_by_name(published, fresh, expected, tmp_
     environment, _ = fresh
     code = (
         "import evaluate, json\nmetric = evaluate.load('acme/infodist-metric')\n"
-        "print(json.dumps(metric.compute(predictions=['demo:cnn'], references=['demo:vit'], images='digits', k=48)))"
+        "print(json.dumps(metric.compute(predictions=['demo:cnn'], references=['demo:vit'], images='digits', k=48)))\n"
+        "metric = evaluate.load('acme/infodist-metric', 'labels')\n"
+        "print(json.dumps(metric.compute(predictions=['demo:cnn'], images='digits', k=48)))"
     )
     before = len(published.log)
     reader = published.environment(tmp_path / "reader") | {"INFODIST_HOME": str(tmp_path / "store")}
-    results = json.loads(environment.run("python", "-c", code, **reader))
+    results, labels = map(json.loads, environment.run("python", "-c", code, **reader).splitlines())
+    assert 0 < labels["nats"][0] < 10 and labels["accuracy"] == [1.0]
     assert results["infodist"] == pytest.approx([expected["nats"]], rel=1e-6)
     script = "GET /spaces/acme/infodist-metric/resolve/main/infodist-metric.py 200"
     assert script in published.log[before:]

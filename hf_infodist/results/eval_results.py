@@ -81,6 +81,6 @@ def _notes(ranking: "Ranking", one: "Candidate") -> str:
     return (
         f"nats saved per label, larger is better: class frequencies cost {ranking.frequency_nats / k:.4g}, and a "
         f"learner that starts from the model {amount(one.nats / k, one.code.stderr_nats / k)}. {k} labels, {drawn}; "
-        f"protocol {ranking.protocol.name}; model {one.model.revision or 'of no commit'}; "
+        f"protocol {ranking.protocol.name}; model at {one.model.revision or 'no known commit'}; "
         f"hf-infodist {installed('hf-infodist')}"
     )
