@@ -1,14 +1,20 @@
 """Real checkpoints on real images, through the command line, and what their distances must satisfy."""
 
+import copy
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from realdata import build_or_skip
+
+from hf_infodist import load_classifier, rank_checkpoints
+from hf_infodist.pair import Execution
 
 ROOT = Path(__file__).parent.parent
 INFODIST = Path(sys.executable).parent / "infodist"
@@ -128,3 +134,29 @@ def test_baselines_of_imagenet_checkpoints_tell_a_trained_network_from_a_fresh_o
         assert known["representation", name] > 2 * fresh["representation", name]
     for name in ("KL(A‖B)", "KL(B‖A)", "Jensen-Shannon", "disagreement"):
         assert known["output", name] < fresh["output", name]
+
+
+@torch.no_grad()
+def forward_seconds(network, images):
+    pixels, started = torch.rand(50, 3, 224, 224), time.perf_counter()
+    for _ in range(images // 50):
+        network(pixels)
+    return time.perf_counter() - started
+
+
+@pytest.mark.slow
+def test_ten_candidates_take_little_longer_than_their_forward_passes(tmp_path):
+    """On a machine that does nothing else: EfficientNet-Lite0 and nine with other heads, 1000 labelled photographs."""
+    lite0, photos = map(build_or_skip, ("lite0", "photos.parquet"))
+    first = load_classifier(str(lite0))
+    candidates = [first, *(copy.deepcopy(first) for _ in range(9))]
+    for i, candidate in enumerate(candidates):
+        (head,) = (candidate.network.get_submodule(name) for name in candidate.heads)
+        head.weight.data += 0.01 * i
+    before = forward_seconds(first.network.eval(), 1000)
+    started = time.perf_counter()
+    rank_checkpoints(candidates, str(photos), label="photo", k=1000, execution=Execution(home=tmp_path))
+    seconds = time.perf_counter() - started
+    after = forward_seconds(first.network.eval(), 1000)
+    print(f"{seconds:.0f} s, forward passes {before:.1f} and {after:.1f} s each")  # noqa: T201
+    assert seconds < 1.3 * 10 * (before + after) / 2
