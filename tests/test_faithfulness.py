@@ -123,7 +123,7 @@ def test_paper_scale_is_that_of_the_paper(monkeypatch):
     assert train.images.shape == (4, 64, 64, 3) and train.images[:, 0, 0, 0].tolist() == train.labels.tolist()
     assert [len(task.classes) for task in _setting.halves(test)] == [2, 2]
     pixels, _ = _setting.tensors(test)
-    seen = _setting.transform(64)(_setting.Image.fromarray(test.images[0]))
+    seen = _setting.transform(_setting.Input(64))(_setting.Image.fromarray(test.images[0]))
     np.testing.assert_allclose(seen, pixels[0], atol=1e-6)  # trained on what is seen when measured
 
 

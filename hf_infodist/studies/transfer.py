@@ -1,4 +1,4 @@
-"""Which checkpoint to start from: what is said beforehand, against fine-tuning from each (``infodist transfer``).
+"""Which checkpoint to start from: what scores say beforehand, against fine-tuning from each.
 
 ``infodist study transfer --work FOLDER [--target NAME …] [--labels N …] [--rate RATE …] [--output FOLDER]``
 
