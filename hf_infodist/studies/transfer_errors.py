@@ -1,4 +1,4 @@
-"""Whether the paired errors of ``infodist transfer`` cover what they promise, over repeated samples.
+"""Whether paired errors of ``infodist transfer`` cover what they promise.
 
 ``infodist study transfer_errors --work FOLDER [--target NAME …] [--labels 200] [--samples 24] [--output FOLDER]``
 
