@@ -48,7 +48,7 @@ def build_demo(home: Path, limits: Limits | None = None) -> Demo:
         compare, compare_json = _for_programs(service)
         gr.api(compare, api_name="compare", concurrency_limit=None)
         gr.api(compare_json, api_name="compare_json", concurrency_limit=None)
-        Page(service)
+        Page(service, demo)
     demo.queue(max_size=400, api_open=True)
     demo.service = service
     return demo
