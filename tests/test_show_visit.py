@@ -211,9 +211,8 @@ def test_labels_that_cannot_be_learnt_are_told_once(visit, images, settings, wor
 @pytest.mark.parametrize(("size", "scheme"), SCREENS)
 def test_the_page_opens_with_an_answer_about_models_people_know(visit, size, scheme):
     page = visit(**screen(size, scheme))
-    sentence = page.locator("#result .sentence")
-    sentence.wait_for()
-    assert "EfficientNet-Lite0" in sentence.inner_text() and page.locator("#result figure[role=img]").count() == 1
+    page.locator("#result .sentence", has_text="EfficientNet-Lite0").wait_for()
+    page.locator("#result figure[role=img]").wait_for()  # the only one
     assert in_view(page, "#result .sentence")
     assert size == "phone" or in_view(page, "#result figure")
     assert box(page, "seed").count() == 0 or box(page, "seed").is_hidden()
@@ -221,6 +220,14 @@ def test_the_page_opens_with_an_answer_about_models_people_know(visit, size, sch
     shoot(page, f"opens-{size}-{scheme}")
     page.get_by_role("button", name="More: protocol and seed").click()
     page.locator("#seed input").wait_for()
+
+
+def test_nothing_that_is_called_calls_itself(site):
+    with urllib.request.urlopen(f"{site.address}/config") as config:
+        called = [one for one in json.load(config)["dependencies"] if one["backend_fn"]]
+    assert len(called) > 10
+    for one in called:
+        assert not {id for id, event in one["targets"] if event == "change"} & set(one["outputs"]), one["api_name"]
 
 
 def test_comparing_on_a_phone_leads_to_the_answer(visit):

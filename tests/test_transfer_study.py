@@ -15,7 +15,7 @@ from hf_infodist.studies.networks import finetune, starts
 from hf_infodist.studies.networks.data import shapes
 from hf_infodist.studies.networks.finetune import Reached, Run, best_rate, reached
 from hf_infodist.studies.networks.zoo import ARCHITECTURES, Checkpoint
-from hf_infodist.studies.transfer_errors import coverage
+from hf_infodist.studies.start_errors import coverage
 
 TRUTH = np.array([0.1, 0.5, 0.3, 0.9, 0.7])
 

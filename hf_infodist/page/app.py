@@ -32,7 +32,7 @@ def build_demo(home: Path, limits: Limits | None = None) -> Demo:
     service = Service(limits or Limits(), home)
     with Demo(title=TITLE, analytics_enabled=False, fill_width=False) as demo:
         add_programs(service)
-        Page(service)
+        Page(service, demo)
     demo.queue(max_size=400, api_open=True)
     demo.service = service
     return demo

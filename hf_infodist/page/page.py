@@ -24,9 +24,10 @@ class Page:
 
     Args:
         service: Answers questions.
+        app: What the page is built in.
     """
 
-    def __init__(self, service: Service):
+    def __init__(self, service: Service, app: gr.Blocks):
         self.service = service
         self.search = Search(self._names, service.limits)
         gr.Markdown("# Information distance\nHow much information turns one image classifier into another?")
@@ -47,9 +48,9 @@ class Page:
             server_functions=[self._search()],
             elem_id="names-holder",
         )
-        self._wire()
+        self._wire(app)
 
-    def _wire(self) -> None:
+    def _wire(self, app: gr.Blocks) -> None:
         asked, answer = self.compare.asked_for, self.compare.answer
         address = "(query) => {history.replaceState(null, '', query ? '?' + query : location.pathname)}"
         self.link.change(None, self.link, None, js=address)
@@ -57,7 +58,7 @@ class Page:
             self.compare.show_known, [self.width, *asked], answer, **EVENT
         )
         wide = "() => [String(innerWidth)]"
-        greeted = gr.on(None, self.open, self.width, [self.width, *asked], js=wide, **AT_ONCE).then(
+        greeted = app.load(self.open, self.width, [self.width, *asked], js=wide, **AT_ONCE).then(
             self.greet, [self.width, *asked], answer, **EVENT
         )
         self.compare.wire(greeted)

@@ -1,6 +1,6 @@
 """Whether paired errors of ``infodist transfer`` cover what they promise.
 
-``infodist study transfer_errors --work FOLDER [--target NAME …] [--labels 200] [--samples 24] [--output FOLDER]``
+``infodist study start_errors --work FOLDER [--target NAME …] [--labels 200] [--samples 24] [--output FOLDER]``
 
 The candidates of the study `transfer`, without those of the target's own data set, are ranked on disjoint samples of
 the target. For every pair of candidates the difference of a sample is held against the mean over all samples: the
@@ -42,7 +42,7 @@ def main(
     with one_thread("cpu"):
         prices = {name: _prices(Starts(work, steps).rivals(name), name, labels, samples, work) for name in targets}
     figures = {name: coverage(one) for name, one in prices.items()}
-    write("transfer_errors", typed(context), figures, output)
+    write("start_errors", typed(context), figures, output)
     header = (f"{samples} samples of {labels} labels", *next(iter(figures.values())))
     show(text_table(header, [(name, *(f"{value:.3g}" for value in one.values())) for name, one in figures.items()]))
 
