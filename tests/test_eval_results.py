@@ -47,6 +47,16 @@ def test_the_library_of_the_hub_reads_what_is_written(ranking, tmp_path):
     assert read(files[0]).value > read(files[1]).value > 0  # of a trained network, and of a random one
 
 
+def test_models_whose_files_would_have_one_name_keep_both(ranking, tmp_path):
+    names = ("acme/photos", "acme--photos")
+    models = (
+        replace(one, model=replace(one.model, id=name)) for one, name in zip(ranking.candidates, names, strict=True)
+    )
+    files = write_eval_results(replace(ranking, candidates=tuple(models)), tmp_path)
+    assert [file.name for file in files] == ["acme--photos.yaml", "acme--photos-2.yaml"]
+    assert read(files[0]).value > read(files[1]).value
+
+
 def test_what_is_not_known_is_left_out(ranking):
     found = entry(replace(ranking, images=replace(ranking.images, id="acme/photos", revision=None)), ranking.best)
     assert found["dataset"] == {"id": "acme/photos", "task_id": TASK}

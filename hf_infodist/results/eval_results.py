@@ -3,6 +3,7 @@
 The format is that of ``.eval_results/*.yaml`` in a model's repository: https://huggingface.co/docs/hub/eval-results.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -65,12 +66,16 @@ def write_eval_results(ranking: "Ranking", folder: Path) -> Sequence[Path]:
     Raises:
         UsageError: If images are from elsewhere than the Hub.
     """
-    files = {folder / f"{re.sub(r'[/:]+', '--', one.id).strip('-')}.yaml": one for one in ranking.candidates}
-    texts = [yaml.safe_dump([entry(ranking, one)], sort_keys=False, allow_unicode=True) for one in files.values()]
+    texts = {}
+    for one in ranking.candidates:
+        name = re.sub(r"[/\\:]+", "--", one.id).strip("-")
+        copies = (folder / f"{name}{number}.yaml" for number in ("", *(f"-{i}" for i in itertools.count(2))))
+        file = next(file for file in copies if file not in texts)
+        texts[file] = yaml.safe_dump([entry(ranking, one)], sort_keys=False, allow_unicode=True)
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in zip(files, texts, strict=True):
+    for file, text in texts.items():
         file.write_text(text, encoding="utf-8")
-    return list(files)
+    return list(texts)
 
 
 def _notes(ranking: "Ranking", one: "Candidate") -> str:

@@ -18,15 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
-from torch import nn
 
-from hf_infodist.baselines.transfer import scores
 from hf_infodist.distances.transfer import rank_checkpoints
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
-from hf_infodist.outputs.forward import compute_outputs
 from hf_infodist.processes import one_thread
 from hf_infodist.studies.measures.selection import CRITERIA, SIGNS, judge, over_targets
 from hf_infodist.studies.networks.data import TASKS
@@ -102,21 +98,9 @@ def _scores(candidates: Rivals, name: str, count: int, work: Path) -> Values:
 
 
 def _score(model: Classifier, images: Images) -> dict[str, float]:
-    module: Any = model.network.module
-    (candidate,) = rank_checkpoints([model], images).candidates
-    outputs = compute_outputs(model, images, device="cpu")
-    probabilities = torch.from_numpy(np.array(outputs.logits, dtype=np.float64)).softmax(1).numpy()
-    found = scores(np.array(outputs.features, dtype=np.float64), probabilities, np.array(images.labels))
-    return {
-        "ours, all labels": -candidate.nats,
-        _OURS: -candidate.tail_nats,
-        **{measure: value for measure, value in found.items() if value is not None},
-        "parameters": float(_count(module) - _count(module.get_classifier())),
-    }
-
-
-def _count(module: nn.Module) -> int:
-    return sum(one.numel() for one in module.parameters())
+    (candidate,) = rank_checkpoints([model], images, baselines=True).candidates
+    found = {name: value for name, value in candidate.baselines.items() if value is not None}
+    return {"ours, all labels": -candidate.nats, _OURS: -candidate.tail_nats, **found}
 
 
 # Figures
