@@ -75,7 +75,7 @@ def test_the_api_gives_the_json_of_the_command_line(client, by_command):
 def test_the_api_ranks_starts_as_the_command_line(client, ranked_by_command):
     ranking = client.predict(["demo:cnn", "demo:vit"], **SETTINGS, api_name="/transfer")
     assert without_seconds(ranking) == ranked_by_command
-    assert ranking["verdict"] == "Start from demo:cnn."
+    assert ranking["verdict"] == "Start from demo:cnn; demo:vit is tied with it."
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ def write_eval_results(ranking: "Ranking", folder: Path) -> Sequence[Path]:
     texts = {}
     for one in ranking.candidates:
         name = re.sub(r"[/\\:]+", "--", one.id).strip("-")
-        copies = (folder / f"{name}{number}.yaml" for number in ("", *(f"-{i}" for i in itertools.count(2))))
-        file = next(file for file in copies if file not in texts)
+        endings = itertools.chain([""], (f"-{i}" for i in itertools.count(2)))
+        file = next(file for end in endings if (file := folder / f"{name}{end}.yaml") not in texts)
         texts[file] = yaml.safe_dump([entry(ranking, one)], sort_keys=False, allow_unicode=True)
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
