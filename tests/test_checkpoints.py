@@ -56,7 +56,7 @@ def cut_after(blocks):
 
 
 @pytest.mark.parametrize(  # every kind of state there is
-    "name", ["thorough", "single", "blockwise", pytest.param("standard", marks=pytest.mark.slow)]
+    "name", ["thorough", "single", *(pytest.param(name, marks=pytest.mark.slow) for name in ("blockwise", "standard"))]
 )
 def test_a_run_cut_off_twice_ends_with_the_same_bits(images, name, tmp_path):
     whole = distance(images, name, execution=Execution(home=tmp_path / "whole"))
@@ -159,7 +159,14 @@ def take_a_foreign_one(run, checkpoint):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "0" * 32}))
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, lose_a_file, cut_the_manifest, take_a_foreign_one])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_bit,
+        take_a_foreign_one,
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (lose_a_file, cut_the_manifest)),
+    ],
+)
 def test_a_damaged_or_foreign_checkpoint_is_refused_and_kept(images, store, damage):
     run, checkpoint = cut_run(images, store)
     damage(run, checkpoint)

@@ -262,6 +262,7 @@ def test_compare_adds_baselines_without_running_the_models_again(capsys, monkeyp
     assert "baselines" not in json.loads(out)
 
 
+@pytest.mark.slow
 def test_estimate_counts_operations_without_weights(capsys):
     code, out, _ = run(capsys, "estimate", "torchvision:resnet18", "demo:cnn", "-k", 320, "-p", "paper", "--json")
     cost = json.loads(out)

@@ -242,6 +242,7 @@ def test_the_command_fills_every_column_and_writes_all_figures(tmp_path, capsys,
 # Going on
 
 
+@pytest.mark.slow
 def test_a_rerun_computes_only_what_is_missing(tmp_path, monkeypatch, capsys, one_rate):
     runs, code = [], ByProtocol.code
 
