@@ -1,11 +1,12 @@
 """Whether paired errors of ``infodist transfer`` cover what they promise.
 
-``infodist study start_errors --work FOLDER [--target NAME …] [--labels 200] [--samples 24] [--output FOLDER]``
+``infodist study start_errors --work FOLDER [--target NAME …] [--labels 200] [--samples 20] [--output FOLDER]``
 
 The candidates of the study `transfer`, without those of the target's own data set, are ranked on disjoint samples of
-the target. For every pair of candidates the difference of a sample is held against the mean over all samples: the
-share within one and within two of its standard errors, which should be 68 and 95 %. For the best of each sample, how
-often the candidate that is best in the mean is said to be tied with it, or is it.
+the target: by all labels, and by the second half, as `Ranking` does. For every pair of candidates the difference of a
+sample is held against the mean over all samples: the share within one and within two of its standard errors, which
+should be 68 and 95 %. For the best of each sample, how often the candidate that is best in the mean is said to be tied
+with it, or is it.
 """
 
 import itertools
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from hf_infodist.distances.transfer import rank_checkpoints
 from hf_infodist.processes import one_thread
+from hf_infodist.results.candidate import Difference
 from hf_infodist.results.codelength import stderr_of_sum
 from hf_infodist.studies.networks.data import TASKS
 from hf_infodist.studies.networks.starts import STEPS, Rivals, Starts, labelled
@@ -41,7 +43,8 @@ def main(
     """Rank the candidates on each sample that the folder does not have, and show how much the errors cover."""
     with one_thread("cpu"):
         prices = {name: _prices(Starts(work, steps).rivals(name), name, labels, samples, work) for name in targets}
-    figures = {name: coverage(one) for name, one in prices.items()}
+    parts = {"all labels": 0, "second half": labels // 2}
+    figures = {f"{name}, {part}": coverage(one[:, :, i:]) for name, one in prices.items() for part, i in parts.items()}
     write("start_errors", typed(context), figures, output)
     header = (f"{samples} samples of {labels} labels", *next(iter(figures.values())))
     show(text_table(header, [(name, *(f"{value:.3g}" for value in one.values())) for name, one in figures.items()]))
@@ -76,7 +79,7 @@ def coverage(prices: Prices) -> dict[str, float]:
 def _tied_or_best(prices: NDArray[np.float64], candidate: int) -> bool:
     """Whether a candidate costs no more than chance explains than the best of a sample, ``[candidates, labels]``."""
     behind = prices[candidate] - prices[prices.sum(1).argmin()]
-    return bool(behind.sum() <= 2 * stderr_of_sum(behind))
+    return bool(Difference(behind.sum(), stderr_of_sum(behind)).tied)
 
 
 def _prices(candidates: Rivals, name: str, labels: int, samples: int, work: Path) -> Prices:
