@@ -14,7 +14,7 @@ class LearnerSpec:
     Attributes:
         kind: ``uniform`` and ``static`` never learn; ``map`` and ``permuted`` learn what the student's classes are
             called; ``kernel`` regresses on features of the student, in closed form; ``finetuned`` trains every weight.
-        features: Of ``kernel``: which of `kernels.FEATURES`.
+        features: Of ``kernel``: which of `features.FEATURES`.
         gamma: Of ``kernel``: γ in exp(-γ D).
         noise: Of ``kernel``: λ, the ridge.
         flat: Of ``kernel``: whether predictions are flattened where their variance is large.

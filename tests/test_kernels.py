@@ -10,7 +10,8 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.preprocessing import StandardScaler
 
 from hf_infodist.coding import kernels
-from hf_infodist.coding.kernels import FEATURES, Distances, Factors, Kernel, Regression, flattened
+from hf_infodist.coding.features import FEATURES, Distances
+from hf_infodist.coding.kernels import Factors, Kernel, Regression, flattened
 from hf_infodist.outputs.arrays import Outputs
 from hf_infodist.outputs.layers import Layer
 

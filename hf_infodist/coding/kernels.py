@@ -9,24 +9,20 @@ would (Rasmussen & Williams 2006, chapter 2; Dawid 1984 on prequential predictio
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hf_infodist.outputs.arrays import Outputs, Rows, forget
-from hf_infodist.outputs.layers import Layer, parts_of
+from hf_infodist.coding.features import distances_of
+from hf_infodist.outputs.arrays import Outputs
 
 LANDMARKS = 4096
 """Images up to which kernels are exact; further ones are seen through their kernel with these (Nyström)."""
 
-FEATURES = ("all", "first", "second", "third", "last", "penultimate", "logits")
-_QUARTERS = FEATURES[1:5]  # of the depth
 _MEAN_VARIANCE = 1.0  # prior variance of a learnt mean, in units of the kernel's
-_DEAD = 1e-5  # a unit that varies less than this share of its root mean square is round-off
 _JITTER = 1e-8  # of landmarks, some of which may be the same image
-_CHUNK = 1024  # rows standardised at once
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Kernel:
     """A covariance of images.
 
     Attributes:
-        features: Of which features, one of `FEATURES`.
+        features: Of which features, one of `features.FEATURES`.
         gamma: γ in exp(-γ D).
         noise: λ, variance of what the kernel cannot explain.
     """
@@ -42,91 +38,6 @@ class Kernel:
     features: str
     gamma: float
     noise: float
-
-
-class Distances:
-    """Mean squared differences of standardised features between images: order and scale of units do not matter.
-
-    Of a layer, D is the mean over its resolutions, and over the units of each; of several layers, their mean.
-
-    Args:
-        outputs: Of the student; features are standardised over all of its images.
-        device: Where distances are computed, in float64.
-    """
-
-    def __init__(self, outputs: Outputs, device: torch.device | str = "cpu"):
-        self.device = torch.device(device)
-        ends = torch.tensor([layer.values for layer in outputs.layers]).cumsum(0).tolist()
-        self._sources: list[tuple[Rows, slice, Layer]] = [
-            (outputs.values, slice(end - layer.values, end), layer)
-            for layer, end in zip(outputs.layers, ends, strict=True)
-        ]
-        for name, rows in (("penultimate", outputs.features), ("logits", outputs.logits)):
-            width = rows.shape[1]
-            self._sources.append((rows, slice(0, width), Layer(name, width, 1)))
-        self.images = outputs.logits.shape[0]
-        self._scales = [self._standardise(*source) for source in self._sources]
-
-    def between(self, rows: slice, columns: slice) -> dict[str, Tensor]:
-        """Return D between images of ``rows`` and of ``columns``, ``[n, m]`` for each of `FEATURES`."""
-        alive = [i for i, scales in enumerate(self._scales[:-2]) if scales]
-        quarters = [alive[i * len(alive) // 4 : (i + 1) * len(alive) // 4] or alive for i in range(4)]
-        found = {name: self._mean(layers, rows, columns) for name, layers in zip(_QUARTERS, quarters, strict=True)}
-        found["all"] = torch.zeros_like(found["last"])
-        for name, layers in zip(_QUARTERS, quarters, strict=True):
-            found["all"].add_(found[name], alpha=len(layers) / max(1, sum(map(len, quarters))))
-        for i, name in ((-2, "penultimate"), (-1, "logits")):
-            found[name] = self._of(i, rows, columns)
-        return found
-
-    def _mean(self, layers: Sequence[int], rows: slice, columns: slice) -> Tensor:
-        total = torch.zeros(_length(rows), _length(columns), dtype=torch.float64, device=self.device)
-        for layer in layers:
-            total.add_(self._of(layer, rows, columns))
-        return total.div_(max(1, len(layers)))
-
-    def _of(self, source: int, rows: slice, columns: slice) -> Tensor:
-        """Return D of one layer; 0 where none of its units varies."""
-        total = torch.zeros(_length(rows), _length(columns), dtype=torch.float64, device=self.device)
-        for left, right in zip(self._units(source, rows), self._units(source, columns), strict=True):
-            squares = left.square().sum(1)[:, None] + right.square().sum(1)
-            total.add_(torch.addmm(squares, left, right.T, alpha=-2).clamp_min_(0), alpha=1 / left.shape[1])
-        return total.div_(max(1, len(self._scales[source])))
-
-    def _units(self, source: int, rows: slice) -> Iterator[Tensor]:
-        """Yield the standardised units of a layer at each resolution, ``[n, units]``."""
-        array, columns, layer = self._sources[source]
-        parts = parts_of(self._read(array, rows, columns), layer)
-        for part, shift, scale in self._scales[source]:
-            units = parts[part] - shift
-            yield units[:, scale > 0] / scale[scale > 0]
-
-    def _standardise(self, array: Rows, columns: slice, layer: Layer) -> list[tuple[int, Tensor, Tensor]]:
-        """Return number, mean and standard deviation of each resolution; 0 for units that never vary."""
-        shifts = [
-            part[0] for part in parts_of(self._read(array, slice(0, 1), columns), layer)
-        ]  # squares do not cancel
-        totals = [torch.zeros(2, len(shift), dtype=torch.float64, device=self.device) for shift in shifts]
-        for first in range(0, self.images, _CHUNK):
-            rows = slice(first, min(first + _CHUNK, self.images))
-            for part, shift, total in zip(
-                parts_of(self._read(array, rows, columns), layer), shifts, totals, strict=True
-            ):
-                total.add_(torch.stack([(part - shift).sum(0), (part - shift).square().sum(0)]))
-        found = []
-        for number, (shift, total) in enumerate(zip(shifts, totals, strict=True)):
-            offset, square = total / self.images
-            mean, variance = shift + offset, (square - offset.square()).clamp_min(0)
-            deviation = variance.sqrt()
-            alive = deviation > _DEAD * (variance + mean.square()).sqrt()
-            if alive.any():
-                found.append((number, mean, torch.where(alive, deviation, 0.0)))
-        return found
-
-    def _read(self, array: Rows, rows: slice, columns: slice) -> Tensor:
-        read = torch.from_numpy(array[rows][:, columns].astype("float64")).to(self.device)
-        forget(array)
-        return read
 
 
 class Factors:
@@ -139,7 +50,7 @@ class Factors:
     """
 
     def __init__(self, outputs: Outputs, kernels: Sequence[Kernel], device: torch.device | str = "cpu"):
-        self.distances = Distances(outputs, device)
+        self.distances = distances_of(outputs, device)
         self.images = self.distances.images
         self.exact = min(self.images, LANDMARKS)
         within = self.distances.between(slice(0, self.exact), slice(0, self.exact))
@@ -273,10 +184,6 @@ def _factor(distances: Tensor, kernel: Kernel, noise: float) -> Tensor:
     covariance = torch.exp(-kernel.gamma * distances).add_(_MEAN_VARIANCE)
     covariance.diagonal().add_(noise)
     return torch.linalg.cholesky(covariance, out=covariance)
-
-
-def _length(rows: slice) -> int:
-    return rows.stop - rows.start
 
 
 def flattened(logits: Tensor, variances: Tensor, scales: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from hf_infodist.errors import NoSpaceError, UnfitError, refused_by_system
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.load import load_classifier
+from hf_infodist.models.member import Member
 from hf_infodist.outputs.arrays import Outputs
 from hf_infodist.outputs.forward import compute_outputs, outputs_key
 from hf_infodist.pair import Execution, Pair
@@ -148,7 +149,8 @@ class Plan:
 
     def has_outputs(self, model: int) -> bool:
         """Tell whether a model has been run."""
-        return self.execution.place.outputs_of(self.entries[model].outputs).exists()
+        known = isinstance(self.entries[model].model, Member)
+        return known or self.execution.place.outputs_of(self.entries[model].outputs).exists()
 
     def name(self, key: str) -> str:
         """Return which model a key is about, given which, in words."""
@@ -278,7 +280,7 @@ class Worker:
     def _outputs(self, classifier: Classifier) -> Outputs:
         plan, home, key = self.plan, self.plan.execution.home, outputs_key(classifier, self.plan.images)
         if key not in self._known:  # one object a model: its factors are then worked out once for all teachers
-            there = plan.execution.place.outputs_of(key).exists()
+            there = isinstance(classifier, Member) or plan.execution.place.outputs_of(key).exists()
             images = plan.images if there else plan.loaded or plan.source()
             self._known[key] = compute_outputs(
                 classifier, images, device=self.accelerator.device, home=home, chunk=plan.execution.chunk

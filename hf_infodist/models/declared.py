@@ -1,9 +1,10 @@
 """What the cards of models say they were made from."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hf_infodist.errors import InfodistError
 from hf_infodist.hub import plain_name
@@ -47,15 +48,48 @@ def read_declared(models: Sequence[str]) -> dict[str, Declared]:
     sources = {model: source for model in models if (source := _source(model))}
     found = {}
     for model, source in sources.items():
-        bases, relation = _base_models(_card(source))
+        bases, relation = _base_models(_head(_card(source)))
         among = tuple(
             other
             for other, its in sources.items()
             if other != model and any(_is_meant(base, other, its, source) for base in bases)
         )
         if bases:
-            found[model] = Declared(bases, _RELATIONS.get(relation, _RELATIONS["finetune"]), among)
+            found[model] = Declared(bases, _relation(relation), among)
     return found
+
+
+def read_claims(model: str) -> tuple[str | None, tuple[str, ...], str]:
+    """Return what the card of a model says: licence, names of what it was made from, and how, in words."""
+    source = _source(model)
+    fields = _head(_card(source)) if source else {}
+    bases, relation = _base_models(fields)
+    licence = fields.get("license")
+    return str(licence) if licence else None, bases, _relation(relation) if bases else ""
+
+
+def declared_among(bases: Mapping[str, tuple[str, ...]], relations: Mapping[str, str]) -> dict[str, Declared]:
+    """Return what cards say that are known already, by name of the model; without those that say nothing.
+
+    Args:
+        bases: Names of what each model was made from.
+        relations: How, in words.
+    """
+
+    def plain(name: str) -> str:
+        return name.partition("@")[0]
+
+    return {
+        model: Declared(
+            names, relations[model], tuple(other for other in bases if other != model and plain(other) in names)
+        )
+        for model, names in bases.items()
+        if names
+    }
+
+
+def _relation(word: str) -> str:
+    return _RELATIONS.get(word, _RELATIONS["finetune"])
 
 
 def _source(model: str) -> Source | None:
@@ -88,16 +122,20 @@ def _card(source: Source) -> str:
         return ""
 
 
-def _base_models(card: str) -> tuple[tuple[str, ...], str]:
-    """Return names and relation from the head of a card; none where it has no such head, or a broken one."""
+def _head(card: str) -> dict[str, Any]:
+    """Return the fields at the head of a card; none where it has no such head, or a broken one."""
     import yaml
     from huggingface_hub import ModelCard
 
     try:
         with quiet_hub():
-            fields = ModelCard(card, ignore_metadata_errors=True).data.to_dict()
+            return dict(ModelCard(card, ignore_metadata_errors=True).data.to_dict())
     except (ValueError, yaml.YAMLError):
-        return (), ""
+        return {}
+
+
+def _base_models(fields: dict[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Return names and relation from the fields of a card."""
     bases = fields.get("base_model") or ()
     names = (bases,) if isinstance(bases, str) else tuple(bases) if isinstance(bases, list) else ()
     return tuple(map(str, names)), str(fields.get("base_model_relation") or "")

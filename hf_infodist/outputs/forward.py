@@ -17,9 +17,12 @@ from hf_infodist.home import Home
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.heads import logits_and_features
+from hf_infodist.models.member import Member
 from hf_infodist.outputs.arrays import Outputs, Pixels, forget
+from hf_infodist.outputs.known import KnownOutputs
 from hf_infodist.outputs.layers import LAYERS_VERSION, Layer, choose_layers, reading
 from hf_infodist.outputs.pixels import allocate, new_folder, write_pixels
+from hf_infodist.results.atlas.packing import PACKING
 
 _ARRAYS = ("logits", "features", "values")
 
@@ -47,6 +50,8 @@ def compute_outputs(
         UnfitError: If an image cannot be decoded or the model's output is not finite.
         ResourceError: If memory does not suffice for one image at a time.
     """
+    if isinstance(classifier, Member):
+        return KnownOutputs.of(classifier.file, outputs_key(classifier, images))
     place = Home.at(home)
     preprocessing = classifier.preprocessing
     pixels_key, key = _pixels_key(classifier, images), outputs_key(classifier, images)
@@ -77,7 +82,12 @@ def compute_outputs(
 
 
 def outputs_key(classifier: Classifier, images: Images) -> str:
-    """Return the hash of images, preprocessing and weights, known before the classifier is run."""
+    """Return the hash of images, preprocessing and weights, known before the classifier is run.
+
+    What an atlas has packed is not the same to the bit, and has a name of its own.
+    """
+    if isinstance(classifier, Member):
+        return _key("packed", PACKING, classifier.file.entry.outputs)
     return _key(_pixels_key(classifier, images), classifier.weights_hash, LAYERS_VERSION)
 
 
