@@ -140,7 +140,10 @@ def nearest_in_atlas(
         NotFoundError: If the model or the images are not there, or the atlas is empty.
         UnfitError: If the images are others than those of the atlas.
     """
-    settings, execution = protocol_of(atlas, protocol), replace(execution or Execution(), resume=False)
+    settings, execution = (
+        protocol_of(atlas, protocol),
+        replace(execution or Execution(), resume=False, block_by_block=True),
+    )
     members = members_of(atlas)
     own, outputs, drawn = _own(atlas, members, model, images, execution, progress)
     others = [member for member in members if outputs_key(member, drawn) != outputs_key(own, drawn)]

@@ -29,7 +29,7 @@ AnyAtlas = Annotated[str, typer.Option("--atlas", help="The atlas: a folder, or 
 @atlas.command("add")
 @command
 def add_to_atlas(models: ManyModels, folder: AtlasFolder, sample: Sample, report: Output) -> None:
-    """Run models, and put what is needed to compare with them into an atlas.
+    """Run models, and put their outputs into an atlas.
 
     The first models begin the atlas; those that are added later take its images, if none are named. Several
     processes may add to one folder. A model that fails is told, the rest goes on, and the exit code is 4.

@@ -11,11 +11,11 @@ from hf_infodist.cli.options import MODEL, Atlas, Coding, Matrix, OneModel, Outp
 from hf_infodist.cli.terminal import check_folder, interactive, say
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
-from hf_infodist.results.atlas.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from hf_infodist.results.distance import InformationDistance
 
+_SHIPPED = "demo:digits"  # the atlas that is asked where nothing is said
 Nearest = Annotated[int, typer.Option("-n", min=1, help="Show so many.")]
 
 
@@ -180,7 +180,7 @@ def nearest(
     if matrix is not None:
         known = read_matrix(matrix)
     elif not others:
-        known = of_results(place(atlas or next(iter(SHIPPED)), model, sample, coding, n, fresh=run.fresh))
+        known = of_results(place(atlas or _SHIPPED, model, sample, coding, n, fresh=run.fresh))
         model = known.models[0].id
     else:
         known = of_results([compare_pair(context, (model, other), sample, coding, run) for other in others or ()])
