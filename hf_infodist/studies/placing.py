@@ -53,12 +53,12 @@ def checkpoints(work: Path, data: Path) -> Iterator[Classifier]:
     for name, load in TASKS.items():
         task = load()
         for seed in range(2):
-            one = Checkpoint(f"{name}-s{seed}", "resnet10", name, seed)
+            checkpoint = Checkpoint(f"{name}-s{seed}", "resnet10", name, seed)
             train = task.first(6000, skip=datasets_map.HELD_OUT)
-            yield trained(one, train, work / "datasets", epochs=max(1, round(STEPS * 50 / len(train.labels))))
+            yield trained(checkpoint, train, work / "datasets", epochs=max(1, round(STEPS * 50 / len(train.labels))))
     train = fashion_mnist("train").first(24_000)
-    for one in zoo_map.ZOO:
-        yield trained(one, train.only(zoo_map.CLASSES[one.task]), work / "zoo", epochs=3)
+    for checkpoint in zoo_map.ZOO:
+        yield trained(checkpoint, train.only(zoo_map.CLASSES[checkpoint.task]), work / "zoo", epochs=3)
     scale = SCALES["small"]
     for seed in range(2):
         for one in grow(FOREST, scale.load()[0].first(scale.train), work / f"forest-{seed}", scale, seed):
