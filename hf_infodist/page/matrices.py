@@ -90,11 +90,7 @@ class Group:
         return self._chosen(keep)
 
     def _chosen(self, keep: Sequence[int]) -> "Group":
-        models, here = tuple(self.matrix.models[i] for i in keep), np.ix_(keep, keep)
-        matrix = replace(
-            self.matrix, models=models, nats=self.matrix.nats[here], stderr_nats=self.matrix.stderr_nats[here]
-        )
-        return replace(self, matrix=matrix)
+        return replace(self, matrix=self.matrix.only(keep))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""Differences of codelengths of the same images, paired image by image: what is hard for all cancels."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_infodist.results.codelength import stderr_of_sum
+
+ERRORS = 2.0  # standard errors within which nothing is said to differ
+
+Prices = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more the same images cost one way than another.
+
+    Attributes:
+        nats: The difference.
+        stderr_nats: Its standard error over the draw of the images; NaN of a single one.
+    """
+
+    nats: float
+    stderr_nats: float
+
+    @classmethod
+    def of(cls, prices: Prices, others: Prices, orders: int = 1) -> Self:
+        """Return how much more some images cost than the same images cost otherwise.
+
+        Args:
+            prices: Nats of each image, ``[n]``.
+            others: Nats of the same images, ``[n]``.
+            orders: In how many orders of the same images each price is the mean: these lower no error over the draw
+                of the images, though they smooth the prices.
+        """
+        apart = prices - others
+        return cls(math.fsum(apart), math.sqrt(orders) * stderr_of_sum(apart))
+
+    @property
+    def tied(self) -> bool:
+        """Whether it may be chance."""
+        return abs(self.nats) <= self.smallest_nats or self.nats == 0
+
+    @property
+    def smallest_nats(self) -> float:
+        """The smallest difference that would count: two standard errors."""
+        return ERRORS * self.stderr_nats
