@@ -150,6 +150,6 @@ def nearest(
     from hf_infodist.analysis.neighbours import Neighbours
 
     found = Neighbours.of(known, model, n)
-    names = [one.id for one in found.neighbours]
+    names = [one.model for one in found.neighbours]
     next = f"'infodist compare {found.model} {names[0]}' tells more about the nearest" if names else ""
     report.show(found, "\n".join(names), next)
