@@ -38,8 +38,8 @@ def infodist(
     """
 
 
+app.command(context_settings={"allow_extra_args": True})(pair.compare)  # which says who takes more models
 for command in (
-    pair.compare,
     matrix,
     pair.baselines,
     many.complexity,
