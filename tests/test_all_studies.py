@@ -27,7 +27,7 @@ if "--broken" in words and not (shelf / "mended").exists():
 """
 PAIR = (
     Step("first", "--broken --work {work}/shared --output {output}"),
-    Step("second", "--work {work}/shared --output {output}"),
+    Step("second", "--work {work}/shared --output {output}", repeated=True),
 )
 
 
@@ -42,8 +42,9 @@ def runs(tmp_path):
     return (tmp_path / "work" / "shared" / "runs.txt").read_text().split()
 
 
-def run(tmp_path, program, steps=PAIR):
-    return run_all(steps, tmp_path / "work", tmp_path / "data", tmp_path / "out", program)
+def run(tmp_path, program, steps=PAIR, seeds=None):
+    work, data, output = (tmp_path / name for name in ("work", "data", "out"))
+    return run_all([step.command(work, data, output, seeds) for step in steps], output, program)
 
 
 def main_ends(words, code):
@@ -59,7 +60,7 @@ def test_every_study_is_one_step():
 @pytest.mark.slow
 def test_every_command_is_one_that_its_study_takes(capsys, tmp_path):
     for step in STEPS:
-        words = step.command(tmp_path / "work", tmp_path / "data", tmp_path / "out")
+        words = step.command(tmp_path / "work", tmp_path / "data", tmp_path / "out", 10)
         main_ends(["study", *words, "--help"], 0)
         shown = capsys.readouterr().out
         assert all(word in shown for word in words if word.startswith("-")), step.study
@@ -95,7 +96,7 @@ def test_only_what_has_not_finished_is_run_again(tmp_path, program, capsys):
 def test_other_options_and_another_version_of_the_number_are_measured_anew(tmp_path, program, monkeypatch):
     steps = PAIR[1:]
     run(tmp_path, program, steps)
-    run(tmp_path, program, [Step("second", steps[0].words + " -k 7")])
+    run(tmp_path, program, steps, seeds=10)
     run(tmp_path, program, steps)
     assert runs(tmp_path) == ["second"] * 3
     monkeypatch.setattr(_all, "CODING_VERSION", _all.CODING_VERSION + 1)
@@ -111,7 +112,7 @@ def test_one_that_the_system_ends_has_failed(tmp_path):
 
 def test_the_command_tells_last_what_failed_and_how_to_go_on(tmp_path, monkeypatch, capsys):
     failures = [Failure("anchors", "no data; not there; build it", "infodist study anchors --data there")]
-    monkeypatch.setattr(_all, "run_all", lambda steps, work, data, output: failures[: len(steps) - 1])
+    monkeypatch.setattr(_all, "run_all", lambda commands, output: failures[: len(commands) - 1])
     words = ["study", "all", "--work", str(tmp_path), "--study", "anchors"]
     main_ends(words, 0)
     assert capsys.readouterr().out.startswith("all 1 studies have finished")

@@ -1,6 +1,6 @@
 """Every study at its small scale, one after another; what has finished is not run again.
 
-``infodist study all --work FOLDER [--study NAME …] [--data FOLDER] [--output FOLDER]``
+``infodist study all --work FOLDER [--study NAME …] [--seeds N] [--data FOLDER] [--output FOLDER]``
 
 Studies of the same networks follow one another and share a folder of them. Each runs in a process of its own, so that
 one that fails, or that the system ends, stops no other. What it printed and what it logged lie beside its figures.
@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
+
+import typer
 
 from hf_infodist.errors import InfodistError
 from hf_infodist.protocol import CODING_VERSION
@@ -33,25 +35,28 @@ class Step:
     Attributes:
         study: Its name.
         words: Options of its own; ``{work}``, ``{data}`` and ``{output}`` are folders.
+        repeated: Whether everything is trained and measured with as many ``--seeds`` as asked.
     """
 
     study: str
     words: str = ""
+    repeated: bool = False
 
-    def command(self, work: Path, data: Path, output: Path) -> list[str]:
+    def command(self, work: Path, data: Path, output: Path, seeds: int | None = None) -> list[str]:
         """Return what is typed after ``infodist study``."""
         folders = {"work": work, "data": data, "output": output / self.study}
-        return [self.study, *(word.format(**folders) for word in self.words.split())]
+        more = ["--seeds", str(seeds)] if seeds and self.repeated else []
+        return [self.study, *(word.format(**folders) for word in self.words.split()), *more]
 
 
 _NETWORKS = "--output {output} --work {work}/"
 _CHECKPOINTS = "--data {data} --output {output}"
 STEPS = (
-    Step("invariance", _NETWORKS + "resnets"),  # θ_A and θ_B of both tasks, which the next one interpolates
-    Step("faithfulness", _NETWORKS + "resnets"),
-    Step("regularization", _NETWORKS + "trained"),
-    Step("generalization", _NETWORKS + "trained"),
-    Step("ensembles", _NETWORKS + "trained"),
+    Step("invariance", _NETWORKS + "resnets", True),  # θ_A and θ_B of both tasks, which the next one interpolates
+    Step("faithfulness", _NETWORKS + "resnets", True),
+    Step("regularization", _NETWORKS + "trained", True),
+    Step("generalization", _NETWORKS + "trained", True),
+    Step("ensembles", _NETWORKS + "trained", True),
     Step("zoo_map", _NETWORKS + "zoo"),
     Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set
     Step("transfer", _NETWORKS + "starts --data {data} --labels 200"),
@@ -111,30 +116,25 @@ class Failure:
     command: str
 
 
-def run_all(
-    steps: Sequence[Step], work: Path, data: Path, output: Path, program: Sequence[str] = _MODULE
-) -> list[Failure]:
+def run_all(commands: Sequence[Sequence[str]], output: Path, program: Sequence[str] = _MODULE) -> list[Failure]:
     """Run studies in turn, each in its own process, but for those that have finished; return what failed.
 
     Args:
-        steps: Which, in which order.
-        work: Folder of networks and of what is measured.
-        data: Folder that ``tests/realdata.py`` fills.
+        commands: What is typed after ``infodist study`` for each: its name and its options.
         output: Each study has a folder in it, for ``done.json``, ``printed.txt``, ``log.txt`` and its figures.
         program: What the words of a study are arguments of.
     """
     failures = []
-    for number, step in enumerate(steps, 1):
-        words, folder = step.command(work, data, output), output / step.study
-        command = f"infodist study {shlex.join(words)}"
+    for number, words in enumerate(commands, 1):
+        study, folder, command = words[0], output / words[0], f"infodist study {shlex.join(words)}"
         if done := Done.read(folder, command):
-            _say(f"{number} of {len(steps)}: {step.study} has finished before, in {done.seconds:.0f} s")
+            _say(f"{number} of {len(commands)}: {study} has finished before, in {done.seconds:.0f} s")
             continue
-        _say(f"{number} of {len(steps)}: {command}")
+        _say(f"{number} of {len(commands)}: {command}")
         started = time.perf_counter()
         if why := _run([*program, *words], folder):
-            failures.append(Failure(step.study, why, command))
-            _say(f"{step.study} failed: {why}")
+            failures.append(Failure(study, why, command))
+            _say(f"{study} failed: {why}")
         else:
             Done(command, CODING_VERSION, time.perf_counter() - started).write(folder)
     return failures
@@ -160,15 +160,17 @@ def main(
     work: Work,
     data: Data = default_data(),
     studies: Annotated[list[str], one_of(NAMES, "--study", what="which, instead of all")] = list(NAMES),
+    seeds: Annotated[int | None, typer.Option("--seeds", help="instead of the studies' own number")] = None,
     output: Folder = None,
 ) -> None:
     """Run what has not finished, and tell at the end what failed."""
-    chosen = [step for step in STEPS if step.study in studies]
-    failures = run_all(chosen, work, data, output or work / "figures")
+    output = output or work / "figures"
+    commands = [step.command(work, data, output, seeds) for step in STEPS if step.study in studies]
+    failures = run_all(commands, output)
     if failures:
         rows = [(one.study, one.why, one.command) for one in failures]
         sys.stdout.write(text_table(("failed", "why", "alone"), rows, left=(0, 1, 2)) + "\n")
-        what = f"{len(failures)} of {len(chosen)} studies failed: {', '.join(one.study for one in failures)}"
+        what = f"{len(failures)} of {len(commands)} studies failed: {', '.join(one.study for one in failures)}"
         why = "the others have finished, and are not run again"
         raise InfodistError(what, why, "mend what the table says, and type the same command again")
-    sys.stdout.write(f"all {len(chosen)} studies have finished; their figures are in {output or work / 'figures'}\n")
+    sys.stdout.write(f"all {len(commands)} studies have finished; their figures are in {output}\n")

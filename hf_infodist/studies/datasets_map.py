@@ -1,6 +1,6 @@
 """Datasets as points: one network per dataset, and the distances between these (figure 4, top).
 
-``infodist study datasets_map --work FOLDER [-k 400] [--protocol standard] [--seeds 2] [--output FOLDER]``
+``infodist study datasets_map --work FOLDER [-k 1200] [--protocol standard] [--seeds 2] [--output FOLDER]``
 
 Fashion-MNIST, MNIST, scikit-learn's digits, and five questions about the same drawn shapes in the manner of dSprites:
 position across and down, size, orientation, form. A network of one small architecture is trained on each, with as many
@@ -64,7 +64,7 @@ def _kind(task: str) -> str:
 def main(
     context: typer.Context,
     work: Work,
-    k: Images = 400,
+    k: Images = 1200,
     protocol: Protocol = "standard",
     names: Annotated[list[str], one_of(TASKS, "--task", what="data sets")] = list(TASKS),
     seeds: Annotated[int, typer.Option("--seeds", help="networks of a data set")] = 2,
