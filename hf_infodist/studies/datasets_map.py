@@ -20,7 +20,8 @@ import typer
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies.measures.matrices import Relation, all_pairs, finish, triplets
+from hf_infodist.results.matrix import INFODIST
+from hf_infodist.studies.measures.matrices import Relation, all_pairs, finish, shares_of_variance, triplets
 from hf_infodist.studies.networks.data import TASKS, Task, sample
 from hf_infodist.studies.networks.zoo import Checkpoint, held_out_accuracy, trained
 from hf_infodist.studies.report.options import Folder, Images, Protocol, Work, one_of, typed
@@ -83,5 +84,6 @@ def main(
             for one, model in zip(zoo, models, strict=True)
         }
     answers, groups = triplets(matrices, questions(zoo)), [_kind(one.task) for one in zoo]
-    more = {"accuracy": accuracies}
+    explained = shares_of_variance(matrices[INFODIST].nats, [one.task for one in zoo])
+    more = {"accuracy": accuracies, "share of the variance of log codelengths between datasets": explained}
     finish("datasets_map", typed(context), matrices, answers, more, groups=groups, output=output)
