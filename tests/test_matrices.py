@@ -148,8 +148,8 @@ def test_the_command_asks_a_matrix_for_neighbours(capsys, tmp_path):
         and out == f"{expected}\n"
         and [line.split()[0] for line in out.splitlines()[3:]] == [one.model for one in expected.neighbours]
     )
-    for words in (["demo:vit"], ["demo:vit", "demo:cnn", "--matrix", "m.json"]):
-        code, _, err = run(capsys, "nearest", *words)
+    for words in (["demo:cnn", "--matrix", "m.json"], ["--matrix", "m.json", "--atlas", "demo:digits"]):
+        code, _, err = run(capsys, "nearest", "demo:vit", *words)
         assert code == 2 and len(err.splitlines()) == 3 and "among what" in err
 
 

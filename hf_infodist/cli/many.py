@@ -189,3 +189,31 @@ def nearest(
     found = Neighbours.of(known, model, n)
     names = [one.model for one in found.neighbours]
     told = f"'infodist compare {found.model} {names[0]}' tells more about the nearest" if names else ""
+    report.show(found, "\n".join(names), told)
+
+
+def place(
+    atlas: str, model: str, sample: Sample, coding: Coding, n: int, *, fresh: bool = False
+) -> "list[InformationDistance]":
+    """Find the models of an atlas that are nearest to one.
+
+    Args:
+        atlas: As the user types it.
+        model: Which.
+        sample: Its images, if they are said to lie elsewhere than the atlas says.
+        coding: How students are priced.
+        n: How many.
+        fresh: Whether to compute what the store has already.
+    """
+    from hf_infodist.results.atlas.shipped import open_atlas
+
+    there = open_atlas(atlas)
+    say(f"placing {model} among {len(there.files)} models of {atlas}, {there.head.images}")
+    from hf_infodist.analysis.from_atlas import nearest_in_atlas
+    from hf_infodist.pair import Execution
+
+    elsewhere = None if sample == Sample() else sample
+    protocol = coding.resolve(there.head.images.seed)
+    return nearest_in_atlas(
+        there, model, n, images=elsewhere, protocol=protocol, execution=Execution(fresh=fresh), progress=interactive()
+    )
