@@ -8,7 +8,7 @@ import typer
 
 from hf_infodist.cli.comparing import code_complexity, compare_pair
 from hf_infodist.cli.options import MODEL, Atlas, Coding, Matrix, OneModel, Output, Report, Run, Work, command
-from hf_infodist.cli.terminal import check_folder, interactive, say
+from hf_infodist.cli.terminal import check_folder, interactive, say, silent
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 
@@ -214,6 +214,8 @@ def place(
 
     elsewhere = None if sample == Sample() else sample
     protocol = coding.resolve(there.head.images.seed)
-    return nearest_in_atlas(
-        there, model, n, images=elsewhere, protocol=protocol, execution=Execution(fresh=fresh), progress=interactive()
-    )
+    execution = Execution(fresh=fresh)
+    with silent("hf_infodist.distances.code"):  # that what is stored was found, for each of perhaps a thousand
+        return nearest_in_atlas(
+            there, model, n, images=elsewhere, protocol=protocol, execution=execution, progress=interactive()
+        )
