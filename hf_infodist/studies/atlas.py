@@ -7,6 +7,7 @@ through random layers. So a model has some near relatives and many strangers, as
 and kept; then one more model of a family is placed among all, in a process of its own whose peak of memory is told.
 """
 
+import functools
 import multiprocessing
 import resource
 import sys
@@ -41,21 +42,41 @@ NEW = 10**9  # number of the model that is placed: of the first family, and of n
 _SEED = 0
 
 
-def made_up(number: int, k: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[Layer, ...]]:
-    """Return logits ``[k, C]``, features of all layers ``[k, layers × width]``, and which layers these are.
-
-    Pictures are points; a family weighs their coordinates in its own way, and each of its models a little otherwise.
-    """
-    points = np.random.default_rng(_SEED).standard_normal((k, RANK)).astype(np.float32)
-    family = np.random.default_rng([_SEED, number % NEW // FAMILY])
-    own = np.random.default_rng([_SEED, 1, number])
+def made_up_logits(number: int, k: int, classes: int) -> NDArray[np.float32]:
+    """Return logits ``[k, C]``: a family weighs what a picture is in its own way, a model a bit otherwise."""
+    family, own = _generators(number)
     head = family.standard_normal((RANK, classes)) + 0.3 * own.standard_normal((RANK, classes))
-    logits = points @ (head * (4 / np.sqrt(RANK))).astype(np.float32)
+    return _points(k) @ (head * (4 / np.sqrt(RANK))).astype(np.float32)
+
+
+def made_up_values(number: int, k: int) -> NDArray[np.float32]:
+    """Return features of all layers ``[k, layers × width]``, likewise."""
+    family, own = _generators(number)
     values = []
     for _ in range(LAYERS):
         mixed = family.standard_normal((RANK, WIDTH)) + 0.3 * own.standard_normal((RANK, WIDTH))
-        values.append(np.tanh(points @ (mixed / np.sqrt(RANK)).astype(np.float32)))
-    return logits, np.concatenate(values, 1), tuple(Layer(f"layer{i}", WIDTH, 1) for i in range(LAYERS))
+        values.append(np.tanh(_points(k) @ (mixed / np.sqrt(RANK)).astype(np.float32)))
+    return np.concatenate(values, 1)
+
+
+@functools.lru_cache(maxsize=1)
+def _points(k: int) -> NDArray[np.float32]:
+    return np.random.default_rng(_SEED).standard_normal((k, RANK)).astype(np.float32)
+
+
+def _generators(number: int) -> tuple[np.random.Generator, np.random.Generator]:
+    return np.random.default_rng([_SEED, number % NEW // FAMILY]), np.random.default_rng([_SEED, 1, number])
+
+
+@functools.lru_cache(maxsize=1)
+def packed_squares(number: int, k: int, classes: int) -> tuple[dict[str, NDArray[np.uint16]], tuple[int, ...]]:
+    """Return packed distances between pictures in the features of a model, and its layers in each quarter."""
+    values, layers = made_up_values(number, k), tuple(Layer(f"layer{i}", WIDTH, 1) for i in range(LAYERS))
+    logits, nothing = made_up_logits(number, k, classes), Pixels(np.zeros((k, 0)), (), ())
+    distances = Distances(Outputs(nothing, logits, values[:, -WIDTH:], values, layers, str(number)))
+    everything = slice(0, k)
+    found = distances.between(everything, everything)
+    return {name: pack_square(found[name].numpy()) for name in SQUARES}, distances.quarters
 
 
 def head_of(k: int) -> AtlasHead:
@@ -68,20 +89,12 @@ def write_model(folder: Path, number: int, k: int, classes: int) -> None:
     key = f"{number:032x}"
     if (folder / f"{key}.safetensors").exists():
         return
-    logits, values, layers = made_up(number, k, classes)
-    nothing = Pixels(np.zeros((k, 0)), (), ())
-    distances = Distances(Outputs(nothing, logits, values[:, -WIDTH:], values, layers, key))
-    everything = slice(0, k)
-    squares = {
-        name: pack_square(square.numpy())
-        for name, square in distances.between(everything, everything).items()
-        if name in SQUARES
-    }
+    near = number % NEW < FAMILY  # only of these are distances read; other families have one set each
+    squares, quarters = packed_squares(number if near else number // FAMILY * FAMILY, k, classes)
     model = ModelRecord(f"family-{number // FAMILY}/{number % FAMILY}", "torch", None, classes, key, {})
     labels = tuple(f"class {i}" for i in range(classes))
-    quarters: Any = distances.quarters
-    entry = AtlasEntry(model, key, labels, "made-up", 0, quarters, made="2000-01-01", versions={})
-    write_file(folder, entry, pack_logits(logits), squares)
+    entry = AtlasEntry(model, key, labels, "made-up", 0, quarters, made="2000-01-01", versions={})  # type: ignore[arg-type]
+    write_file(folder, entry, pack_logits(made_up_logits(number, k, classes)), squares)
 
 
 def place(folder: Path, file: Path, models: int) -> dict[str, Any]:
