@@ -109,7 +109,7 @@ def test_an_atlas_is_begun_listed_and_asked(capsys, tmp_path):
         (
             ["nearest", "random:demo:vit", "--atlas", NAME, "-i", "digits", "--seed", "1"],
             4,
-            "digits has other images than",
+            "96 images, seed 1, are not those of",
         ),
         (["matrix"], 2, "a matrix of what?"),
         (["ensemble"], 2, "an ensemble of what?"),
