@@ -130,8 +130,9 @@ def nearest(
 ) -> None:
     """Rank the models that are nearest to one.
 
-    The distances are read from a matrix, or measured from the others that are named. Of a matrix the end of a name
-    will do, if no other ends so.
+    The distances are read from a matrix, or measured from the others that are named. These are compared image by
+    image, too: how much farther is each than the nearest, and may that be chance? Of a matrix the end of a name will
+    do, if no other ends so.
 
     Example: infodist nearest demo:cnn demo:vit random:demo:cnn -i digits
     """
