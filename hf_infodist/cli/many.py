@@ -165,7 +165,8 @@ def nearest(
     """Rank the models that are nearest to one.
 
     The others are named, or those of a matrix, or of an atlas, of which nothing is loaded; if nothing is said, those
-    of the atlas demo:digits. Of a matrix the end of a name will do, if no other ends so.
+    of the atlas demo:digits. It says how much farther each is than the nearest, image by image, and whether that may
+    be chance. Of a matrix the end of a name will do, if no other ends so.
 
     Example: infodist nearest demo:cnn demo:vit random:demo:cnn -i digits
     """
