@@ -34,6 +34,7 @@ class Execution:
         data_parallel: Whether several processes share each batch instead of having a learner each; for students that
             are too large otherwise. Agrees with one process up to round-off, so the store has no part in it.
         exclusive: Whether to raise `ClaimedElsewhere` rather than to compute what another process is computing.
+        block_by_block: Whether what was paid is told after each block, and not after as many as are coded at once.
     """
 
     chunk: int = 64
@@ -42,6 +43,7 @@ class Execution:
     resume: bool = True
     data_parallel: bool = False
     exclusive: bool = False
+    block_by_block: bool = False
 
     @property
     def reads_store(self) -> bool:

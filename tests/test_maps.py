@@ -10,6 +10,7 @@ import torch
 from hf_infodist.errors import NotFoundError
 from hf_infodist.models.load import load_classifier
 from hf_infodist.studies import datasets_map, run_study, zoo_map
+from hf_infodist.studies.measures.matrices import shares_of_variance
 from hf_infodist.studies.networks import data
 from hf_infodist.studies.networks.data import Task, shapes
 
@@ -69,6 +70,17 @@ def test_families_of_the_zoo():
     names = [one.name for one in zoo_map.ZOO]
     a, p, q = (names.index(name) for name in ("resnet10-tops", "vit-tops", "resnet18-all"))
     assert near(a, p) and far(a, q) and not near(a, q) and not far(a, p)
+
+
+def test_where_only_the_teacher_counts_it_explains_everything():
+    groups = [number // 2 for number in range(40)]
+    nats = np.exp(np.random.default_rng(0).normal(size=(40, 1))) * np.ones((1, 40))
+    nats[0, 1] = 1e9  # of one group: it does not count
+    shares, turned = shares_of_variance(nats, groups), shares_of_variance(nats.T, groups)
+    assert shares["teacher"] == turned["student"] == pytest.approx(1)
+    assert shares["student"] == pytest.approx(turned["teacher"]) and shares["student"] < 0.1
+    noise = np.exp(np.random.default_rng(0).normal(size=(40, 40)))
+    assert max(shares_of_variance(noise, groups).values()) < 0.1
 
 
 def test_missing_data_is_named_with_the_line_that_installs_it(monkeypatch, tmp_path):

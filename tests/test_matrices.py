@@ -12,9 +12,12 @@ from hf_infodist.analysis.neighbours import Neighbours
 from hf_infodist.cli import main
 from hf_infodist.errors import NotFoundError, UnfitError
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.results.files import merge, read_matrix
+from hf_infodist.results.codelength import Codelength
+from hf_infodist.results.distance import InformationDistance
+from hf_infodist.results.files import merge, of_codes, of_results, read_matrix
 from hf_infodist.results.matrix import PairwiseMatrix
 from hf_infodist.results.records import ImagesRecord, ModelRecord
+from hf_infodist.results.words import Unit, rounded
 
 NAMES = ("demo:cnn", "demo:vit", "acme/a", "acme/b@main", "timm:resnet18.a1_in1k", "timm:resnet50.a1_in1k")
 IMAGES = ImagesRecord("digits", None, None, None, 64, 0, "f")
@@ -98,10 +101,10 @@ def test_matrices_that_disagree_are_refused():
 def test_neighbours_are_sorted_by_the_larger_direction():
     matrix = whole()
     found = Neighbours.of(matrix, "acme/a")
-    assert [one.distance for one in found.neighbours] == sorted(np.delete(matrix.distances[2], 2))
+    assert [one.nats for one in found.neighbours] == sorted(np.delete(matrix.distances[2], 2))
     first = found.neighbours[0]
-    j = NAMES.index(first.id)
-    assert (first.from_model, first.to_model) == (matrix.nats[j, 2], matrix.nats[2, j])
+    j = NAMES.index(first.model)
+    assert (first.given_nats, first.back_nats) == (matrix.nats[j, 2], matrix.nats[2, j])
     assert len(Neighbours.of(matrix, "acme/a", 2).neighbours) == 2
     assert len(Neighbours.of(without(matrix, (2, 0)), "acme/a").neighbours) == 4
     with pytest.raises(NotFoundError, match="no model is named 'acme/aa'") as error:
@@ -143,22 +146,111 @@ def test_the_command_asks_a_matrix_for_neighbours(capsys, tmp_path):
     assert (
         code == 0
         and out == f"{expected}\n"
-        and [line.split()[0] for line in out.splitlines()[3:]] == [one.id for one in expected.neighbours]
+        and [line.split()[0] for line in out.splitlines()[3:]] == [one.model for one in expected.neighbours]
     )
-    for words in (["demo:vit"], ["demo:vit", "demo:cnn", "--matrix", "m.json"]):
-        code, _, err = run(capsys, "nearest", *words)
+    for words in (["demo:cnn", "--matrix", "m.json"], ["--matrix", "m.json", "--atlas", "demo:digits"]):
+        code, _, err = run(capsys, "nearest", "demo:vit", *words)
         assert code == 2 and len(err.splitlines()) == 3 and "among what" in err
 
 
 def test_the_command_compares_with_the_models_it_is_given(capsys, tmp_path):
     words = ["-i", "digits", "-k", "24", "-p", "standard", "--json"]
     code, out, _ = run(capsys, "nearest", "demo:cnn", "demo:vit", *words)
-    found = json.loads(out)["nearest"]
-    assert code == 0 and [one["id"] for one in found] == ["demo:vit"]
+    found = json.loads(out)["neighbours"]
+    assert code == 0 and [one["model"] for one in found] == ["demo:vit"]
     code, out, err = run(capsys, "compare", "demo:cnn", "demo:vit", *words, "--plot", tmp_path / "curves.png")
     result = json.loads(out)
-    assert found[0]["distance"] == result["distance"]["nats"]
-    assert (found[0]["from_model"], found[0]["to_model"]) == tuple(
+    assert found[0]["nats"] == result["distance"]["nats"]
+    assert (found[0]["given_nats"], found[0]["back_nats"]) == tuple(
         result[f"{d}"]["nats"] for d in ("b_given_a", "a_given_b")
     )
     assert {path.name for path in tmp_path.glob("curves.*")} == {"curves.png", "curves.svg"} and "curves.svg" in err
+
+
+# Who is nearest, and by how much
+
+
+def priced(*, k=400, seed=0, **levels):
+    """The matrix of one model with others: what an image costs varies by how hard it is, the same for all."""
+    rng = np.random.default_rng(seed)
+    hard = rng.gamma(0.5, 2.0, k)
+    images = replace(IMAGES, k=k)
+    results = []
+    for name, (given, back) in levels.items():
+        codes = [code(nats * hard * rng.uniform(0.9, 1.1, k)) for nats in (back, given)]
+        results.append(InformationDistance(*codes, model("asked"), model(name), images, PROTOCOLS["standard"], "cpu"))
+    return of_results(results)
+
+
+def code(prices):
+    return Codelength(prices, 0.0, 1.0, (), (len(prices),), 0.05, 0.0)
+
+
+def model(name):
+    return ModelRecord(name, "timm", None, 10, name, {})
+
+
+def test_who_is_farther_is_told_where_single_errors_would_hide_it():
+    found = Neighbours.of(priced(near=(0.1, 0.30), far=(0.32, 0.2), equal=(0.302, 0.1)), "asked").neighbours
+    by_name = {one.model: one for one in found}
+    near, far, equal = (by_name[name] for name in ("near", "far", "equal"))
+    assert far.farther_nats == pytest.approx(far.nats - found[0].nats)
+    assert far.farther_nats < far.stderr_nats and far.farther_nats > 3 * far.farther_stderr_nats
+    assert not far.tied_with_nearest and near.tied_with_nearest and equal.tied_with_nearest
+    assert (found[0].farther_nats, found[0].farther_stderr_nats) == (0, 0)
+
+
+def test_ties_and_the_smallest_difference_are_shown():
+    found = Neighbours.of(priced(near=(0.1, 0.30), far=(0.4, 0.2), equal=(0.301, 0.1)), "asked")
+    lines = found.text(Unit.NATS).splitlines()
+    first, second, third = lines[3:6]
+    assert first.endswith("nearest") and third.startswith("far") and "= " not in third and "  = 0." in second
+    smallest = found.smallest_nats
+    assert smallest == tuple(2 * one.farther_stderr_nats for one in found.neighbours[1:])
+    least, most = (rounded(nats / 400)[0] for nats in (min(smallest), max(smallest)))
+    assert lines[-1] == f"400 images tell differences of {least} to {most} nats/image and more."
+    fields = found.to_dict()["neighbours"][1]
+    assert set(fields) == {
+        *("model", "nats", "given_nats", "back_nats", "stderr_nats"),
+        *("farther_nats", "farther_stderr_nats", "tied_with_nearest"),
+    }
+    assert found.to_pandas()["tied_with_nearest"].tolist() == [True, True, False]
+
+
+def test_a_file_of_a_matrix_has_no_prices_and_so_says_nothing_of_differences():
+    matrix = priced(near=(0.1, 0.30), far=(0.4, 0.2))
+    read = PairwiseMatrix.from_dict(json.loads(json.dumps(matrix.to_dict())))
+    found = Neighbours.of(read, "asked")
+    far = found.neighbours[1]
+    assert (far.farther_nats, far.farther_stderr_nats, far.tied_with_nearest) == (None, None, None)
+    assert "farther" not in str(found) and "farther" in str(Neighbours.of(matrix, "asked"))
+    assert far.nats == Neighbours.of(matrix, "asked").neighbours[1].nats
+
+
+def test_prices_follow_their_models_when_matrices_are_joined_and_parted():
+    one, other = priced(near=(0.1, 0.3)), priced(far=(0.4, 0.2), seed=1)
+    joined = merge([one, other])
+    for matrix in (joined, joined.only([2, 0, 1]), joined.only([1, 0])):
+        names = [record.id for record in matrix.models]
+        assert len(matrix.image_nats) == (4 if len(names) == 3 else 2)
+        for (i, j), prices in matrix.image_nats.items():
+            assert math.fsum(prices) == matrix.nats[i, j]
+    assert joined.only([1, 0]).nats[0, 1] == one.nats[1, 0]
+
+
+def test_twins_cost_nothing_image_by_image():
+    codes = {(0, 1): code(np.full(64, 0.5)), (1, 0): code(np.full(64, 0.25))}
+    codes |= {(2, 1): codes[0, 1], (1, 2): codes[1, 0]}
+    matrix = of_codes([model("a"), model("b"), model("a again")], codes, IMAGES, PROTOCOLS["standard"], [(0, 2)])
+    near = Neighbours.of(matrix, "a").neighbours
+    assert [(one.model, one.nats, one.farther_nats) for one in near] == [("a again", 0, 0), ("b", 32, 32)]
+    assert [one.tied_with_nearest for one in Neighbours.of(matrix, "b").neighbours] == [True, True]
+
+
+def test_more_than_two_models_are_led_to_the_command_that_ranks_them(capsys):
+    code, out, err = run(capsys, "compare", "demo:cnn", "demo:vit", "random:demo:cnn", "-i", "digits")
+    assert (code, out) == (2, "") and err.splitlines() == [
+        "error: 3 models are named",
+        "infodist compare tells all about two",
+        "to rank the others by their distance from demo:cnn: infodist nearest demo:cnn demo:vit random:demo:cnn",
+    ]

@@ -12,9 +12,12 @@ from hf_infodist.page.compare_tab import drawn
 from hf_infodist.page.events import Block, Checked, Done, Failed, Stage, Stopped, Waiting, from_line, to_line
 from hf_infodist.page.eviction import evict_oldest
 from hf_infodist.page.matrices import Group, known_groups, stored_record
+from hf_infodist.page.ranking import ranking
 from hf_infodist.page.records import SHIPPED, Opinion, Record, Records, greeting, shipped
 from hf_infodist.page.request import DEMO, KNOWN, Comparison, Limits, Refusal, requested
 from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.results.codelength import Codelength
+from hf_infodist.results.distance import InformationDistance
 from hf_infodist.results.matrix import PairwiseMatrix
 from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.results.ruler import ANCHORS
@@ -169,7 +172,6 @@ def test_models_with_gaps_are_left_out_of_the_map(embedded, tmp_path):
 @pytest.fixture
 def stored(tmp_path):
     """A store with one pair, and a model given itself at a cost, as older versions kept it."""
-    from hf_infodist.results.codelength import Codelength
     from hf_infodist.results.store import CodelengthRecord, Store
 
     a, b = (ModelRecord(name, "torch", None, 3, "0", {}) for name in ("./a", "org/b"))
@@ -194,6 +196,38 @@ def test_the_store_of_codelengths_is_read_as_it_is_written(stored):
         assert "11.5 bits" in views.result(record) and "results of this machine" in views.result(record)
     assert stored_record(stored, replace(asked, seed=1)) is None
     assert stored_record(stored, replace(asked, a="/etc/passwd")) is None
+
+
+def compared(name, nats, seed):
+    """A record of the page: 100 images that cost as much on average, both ways."""
+    hard = nats * np.random.default_rng(0).gamma(0.5, 2.0, 100) * np.random.default_rng(seed).uniform(0.9, 1.1, 100)
+    models = (ModelRecord(each, "torch", None, 3, each, {}) for each in ("./a", name))
+    images = ImagesRecord("digits", None, None, "image", 100, 0, "f")
+    result = InformationDistance(
+        *(_code(hard * share) for share in (1.0, 0.5)), *models, images, PROTOCOLS["standard"], "cpu"
+    )
+    return Record.of(Comparison("./a", name, "digits", 100, "standard"), result, [], ())
+
+
+def _code(prices):
+    return Codelength(prices, 9.0, 9.0, (), (len(prices),), 0.05, 1.0)
+
+
+def test_the_ranking_of_the_page_says_who_is_tied_with_the_nearest():
+    records = [compared("./near", 0.5, 1), compared("./equal", 0.505, 2), compared("./far", 0.7, 3)]
+    shown = [ranking("./a", found, {}, 0) for found in (records, [one.swapped().swapped() for one in records])]
+    assert shown[0] == shown[1]
+    near, equal, far = shown[0].split("<li>")[1:]
+    assert 'class="amount">= ' in equal and "farther than the nearest" in equal and "tied with the nearest" in shown[0]
+    assert "farther than the nearest" in far and '"amount">= ' not in far and "farther" not in near.split("</li>")[0]
+    read = [Record.from_dict(json.loads(json.dumps(one.to_dict()))) for one in records]
+    assert ranking("./a", read, {}, 0) == shown[0]
+
+
+def test_records_of_before_have_no_prices_and_the_ranking_says_nothing_of_ties():
+    old = [replace(compared(name, nats, 1), image_nats={}) for name, nats in (("./near", 0.5), ("./equal", 0.505))]
+    shown = ranking("./a", old, {}, 2)
+    assert "tied" not in shown and "farther" not in shown and "2 still to come" in shown
 
 
 def test_what_a_model_costs_given_itself_is_no_gap_and_breaks_no_picture(embedded, tmp_path):

@@ -143,8 +143,22 @@ def _add(atlas: Atlas, model: str | nn.Module | Classifier, images: Images, exec
         claim.release()
 
 
-def write_outputs(folder: Path, classifier: Classifier, outputs: Outputs, images: Images) -> Path:
-    """Pack the outputs of a model into a file of a folder."""
+def write_outputs(
+    folder: Path,
+    classifier: Classifier,
+    outputs: Outputs,
+    images: Images,
+    claims: tuple[str | None, tuple[str, ...], str] | None = None,
+) -> Path:
+    """Pack the outputs of a model into a file of a folder.
+
+    Args:
+        folder: Of the files of an atlas.
+        classifier: The model.
+        outputs: What it makes of the images.
+        images: Those of the atlas.
+        claims: Licence, what it was made from and how; as its card has them if None.
+    """
     distances = Distances(outputs)
     everything = slice(0, distances.images)
     squares = {
@@ -152,7 +166,7 @@ def write_outputs(folder: Path, classifier: Classifier, outputs: Outputs, images
         for name, square in distances.between(everything, everything).items()
         if name in SQUARES
     }
-    licence, bases, relation = read_claims(classifier.id)
+    licence, bases, relation = claims or read_claims(classifier.id)
     entry = AtlasEntry(
         classifier.record,
         outputs.key,

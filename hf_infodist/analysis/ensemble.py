@@ -15,6 +15,7 @@ from hf_infodist.distances.plan import Plan, Status
 from hf_infodist.errors import UnfitError, UsageError
 from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
 from hf_infodist.images.sample import Images, load_images
+from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.load import check_name, load_classifier
 from hf_infodist.outputs.forward import compute_outputs
 from hf_infodist.pair import Execution
@@ -182,7 +183,7 @@ def pick_different(distances: Array, n: int) -> Pick:
 
 
 def choose_ensemble(
-    models: Sequence[str],
+    models: Sequence[str | Classifier],
     n: int,
     images: Any = DEFAULT_IMAGES,
     *,
@@ -202,7 +203,7 @@ def choose_ensemble(
     by which is chosen, know nothing of labels. Without labels all models are good enough, and no gain is measured.
 
     Args:
-        models: Names.
+        models: Names, or loaded models; those of an atlas will do.
         n: How many to choose.
         images: Name of a dataset, a loaded one, or a `Sample`.
         within: How much less accurate than the best a member may be.
@@ -224,13 +225,15 @@ def choose_ensemble(
         why = f"{len(set(models))} different models are named, and one alone is no ensemble"
         raise UsageError(f"{n} models cannot be chosen", why, "use --pick with 2 or more, and name at least as many")
     for model in models:
-        check_name(model)
+        if isinstance(model, str):
+            check_name(model)
+    names = [model if isinstance(model, str) else model.id for model in models]
     wanted, execution = Sample.of(images, **sample), execution or Execution()
     drawn = load_images(wanted)
     labels = np.array(drawn.labels if drawn.labels is not None else [], dtype=np.int64)
     known = np.flatnonzero(labels >= 0)
     probabilities = _all_probabilities(models, drawn, execution)[:, known] if len(known) else None
-    candidates = _candidates(models, probabilities, labels[known], within)
+    candidates = _candidates(names, probabilities, labels[known], within)
     good = [i for i, candidate in enumerate(candidates) if candidate.within]
     if len(good) < n:
         raise _too_few(len(good), candidates, n, within)
@@ -250,18 +253,18 @@ def choose_ensemble(
     best = sorted(good, key=lambda i: -(candidates[i].accuracy or 0.0))[:n] if probabilities is not None else []
     return EnsembleChoice(
         candidates=candidates,
-        members=tuple(models[i] for i in members),
+        members=tuple(names[i] for i in members),
         pick=pick,
         within=within,
         labelled=len(known),
         gain=None if probabilities is None else measure_gain(probabilities[members], labels[known]),
-        most_accurate=tuple(models[i] for i in best),
+        most_accurate=tuple(names[i] for i in best),
         most_accurate_gain=None if probabilities is None else measure_gain(probabilities[best], labels[known]),
         matrix=matrix,
     )
 
 
-def _all_probabilities(models: Sequence[str], images: Images, execution: Execution) -> Array:
+def _all_probabilities(models: Sequence[str | Classifier], images: Images, execution: Execution) -> Array:
     """Run models on images, or read what earlier runs have left; ``[models, k, C]``."""
     device, probabilities = make_accelerator().device, []
     for model in models:

@@ -27,7 +27,7 @@ from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import CodingProtocol, resolve_protocol
 from hf_infodist.results.atlas.folder import Atlas
 from hf_infodist.results.codelength import Codelength
-from hf_infodist.results.files import of_codes
+from hf_infodist.results.distance import InformationDistance
 from hf_infodist.results.matrix import PairwiseMatrix
 
 _FIRST = 256  # images by which members are put in order before any of them is compared
@@ -109,7 +109,7 @@ class Progress:
     total: int
 
 
-def place_model(
+def nearest_in_atlas(
     atlas: Atlas,
     model: str | Classifier,
     n: int | None = 5,
@@ -119,7 +119,7 @@ def place_model(
     execution: Execution | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     progress: bool = False,
-) -> PairwiseMatrix:
+) -> list[InformationDistance]:
     """Find the models of an atlas that are nearest to one; only that one is run, unless the atlas has it.
 
     A codelength only grows as images come. So a model whose codelength exceeds the distance of the n-th nearest so far
@@ -136,13 +136,16 @@ def place_model(
         progress: Whether to show a bar while the model is run.
 
     Returns:
-        A matrix of the model, first, and of the nearest, with the distances between it and them.
+        The model compared with each of the nearest, which comes first.
 
     Raises:
         NotFoundError: If the model or the images are not there, or the atlas is empty.
         UnfitError: If the images are others than those of the atlas.
     """
-    settings, execution = protocol_of(atlas, protocol), replace(execution or Execution(), resume=False)
+    settings, execution = (
+        protocol_of(atlas, protocol),
+        replace(execution or Execution(), resume=False, block_by_block=True),
+    )
     members = members_of(atlas)
     own, outputs, drawn = _own(atlas, members, model, images, execution, progress)
     others = [member for member in members if outputs_key(member, drawn) != outputs_key(own, drawn)]
@@ -160,10 +163,7 @@ def place_model(
             left.append(other)
         on_progress(Progress(number, len(others)))
     search.compare(left, count)
-    nearest = search.nearest(count)
-    codes = {(0, j): search.codes[one, "a_given_b"] for j, one in enumerate(nearest, 1)}
-    codes |= {(j, 0): search.codes[one, "b_given_a"] for j, one in enumerate(nearest, 1)}
-    return of_codes([one.record for one in (own, *nearest)], codes, drawn.record, settings)
+    return [search.result(one) for one in search.nearest(count)]
 
 
 def _own(
@@ -246,6 +246,12 @@ class _Search:
     def nearest(self, n: int) -> list[Member]:
         """Return the n nearest of those that were coded in both directions."""
         return sorted(self._known(), key=self._distance)[:n]
+
+    def result(self, one: Member) -> InformationDistance:
+        """Return one that was coded in both directions, as comparing the two alone says it."""
+        codes = (self.codes[one, "a_given_b"], self.codes[one, "b_given_a"])
+        ends = self._own.record, one.record
+        return InformationDistance(*codes, *ends, self._images.record, self._protocol, self._accelerator.device.type)
 
     def _known(self) -> list[Member]:
         return [one for one, direction in self.codes if direction == "a_given_b" and (one, "b_given_a") in self.codes]

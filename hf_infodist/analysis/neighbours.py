@@ -1,15 +1,15 @@
 """Which models of a matrix are nearest to one of them."""
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hf_infodist.analysis.geometry import nearest
+from hf_infodist.results.difference import ERRORS, difference_of_distances
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
 from hf_infodist.results.names import find_name
 from hf_infodist.results.shown import Shown
-from hf_infodist.results.words import Unit, number, rounded
+from hf_infodist.results.words import Unit, amount, number, rounded
 from hf_infodist.table import text_table
 
 if TYPE_CHECKING:
@@ -22,18 +22,24 @@ class Neighbour:
     """Another model: its distance, what it costs to make it from the model asked about, and that from it.
 
     Attributes:
-        id: Its name.
-        distance: The larger of the two.
-        from_model: What it costs given the model asked about.
-        to_model: What that costs given this one.
-        stderr: Standard error of the distance; None where there is none.
+        model: Its name.
+        nats: The distance, the larger of the two; of a baseline its value.
+        given_nats: What this model costs given the one asked about.
+        back_nats: What that costs given this one.
+        stderr_nats: Standard error of the distance; None where there is none.
+        farther_nats: How much farther it is than the nearest; None where the price of each image is not known.
+        farther_stderr_nats: Standard error of that over the draw of the images, paired image by image.
+        tied_with_nearest: Whether that may be chance.
     """
 
-    id: str
-    distance: float
-    from_model: float
-    to_model: float
-    stderr: float | None = None
+    model: str
+    nats: float
+    given_nats: float
+    back_nats: float
+    stderr_nats: float | None = None
+    farther_nats: float | None = None
+    farther_stderr_nats: float | None = None
+    tied_with_nearest: bool | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,7 +72,7 @@ class Neighbours(Shown):
         model = find_name(model, names, "infodist nearest {} with the same options")
         i = names.index(model)
         found = nearest(matrix.distances, i, n)
-        rows = (_neighbour(matrix, i, j) for j, _ in found)
+        rows = (_neighbour(matrix, i, j, found[0][0]) for j, _ in found)
         return cls(model, tuple(rows), "nats" if matrix.measure == INFODIST else matrix.measure, matrix)
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +82,7 @@ class Neighbours(Shown):
             "schema": "infodist.nearest/1",
             "model": self.model,
             "unit": self.unit,
-            "nearest": [asdict(neighbour) for neighbour in self.neighbours],
+            "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
             "images": vars(self.matrix.images).copy(),
             "protocol": protocol,
         }
@@ -91,26 +97,55 @@ class Neighbours(Shown):
         matrix = self.matrix
         protocol = f", protocol {matrix.protocol.name}" if matrix.protocol else ""
         scale, told = self._scale(unit)
-        rows = [
-            (
-                one.id,
-                *rounded(scale * one.distance, scale * (one.stderr or 0.0)),
-                number(scale * one.from_model),
-                number(scale * one.to_model),
-            )
-            for one in self.neighbours
-        ]
         told = told.replace(" per ", "/")
-        head = ("", *(f"{what}\n{told}" for what in ("distance", "±", "it given this", "this given it")))
-        table = text_table(head, rows, names=[record.id for record in matrix.models])
-        return f"nearest to {self.model}, {matrix.images}{protocol}\n{table}"
+        head = ["", *(f"{what}\n{told}" for what in ("distance", "±", "it given this", "this given it"))]
+        known = any(one.farther_nats is not None for one in self.neighbours)
+        rows = [self._row(one, scale)[: None if known else -1] for one in self.neighbours]
+        head += [f"farther\n{told}"] if known else []
+        lines = [f"nearest to {self.model}, {matrix.images}{protocol}"]
+        lines += [text_table(head, rows, names=[record.id for record in matrix.models])]
+        return "\n".join([*lines, *self._notes(scale, told)])
+
+    @property
+    def smallest_nats(self) -> tuple[float, ...]:
+        """The smallest difference from the nearest that would count, two standard errors, for each of the others."""
+        errors = (one.farther_stderr_nats for one in self.neighbours[1:])
+        return tuple(ERRORS * error for error in errors if error is not None)
+
+    def _row(self, one: Neighbour, scale: float) -> list[str]:
+        farther = ""
+        if one is self.neighbours[0]:
+            farther = "nearest"
+        elif one.farther_nats is not None:
+            error = math.nan if one.farther_stderr_nats is None else one.farther_stderr_nats
+            farther = f"{'= ' * bool(one.tied_with_nearest)}{amount(scale * one.farther_nats, scale * error)}"
+        return [
+            one.model,
+            *rounded(scale * one.nats, scale * (one.stderr_nats or 0.0)),
+            number(scale * one.given_nats),
+            number(scale * one.back_nats),
+            farther,
+        ]
+
+    def _notes(self, scale: float, told: str) -> list[str]:
+        """Say what the last column means, and which differences so many images can tell."""
+        if not self.smallest_nats:
+            return []
+        least, most = (number(scale * end) for end in (min(self.smallest_nats), max(self.smallest_nats)))
+        return [
+            "farther: than the nearest, paired by image, ± standard error; '=' is tied with it, within "
+            f"{ERRORS:g} of these:",
+            f"{self.matrix.images.k} images tell differences of {least if least == most else f'{least} to {most}'} "
+            f"{told} and more.",
+        ]
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return a row for each neighbour."""
         from hf_infodist.results.export import to_table
 
-        rows = [{"model": self.model, "neighbour": one.id, **asdict(one)} for one in self.neighbours]
-        return to_table(rows, self.matrix.images).drop(columns="id")
+        rows = [asdict(one) | {"model": self.model, "neighbour": one.model} for one in self.neighbours]
+        table = to_table(rows, self.matrix.images)
+        return table[["model", "neighbour", *table.columns.drop(["model", "neighbour"])]]
 
     def plot(self) -> "Figure":
         """Draw the distances as bars, each with its standard error."""
@@ -118,7 +153,7 @@ class Neighbours(Shown):
         from hf_infodist.results.pictures import footer
 
         scale, unit = self._scale(Unit.BITS)
-        values = {one.id: (scale * one.distance, scale * (one.stderr or 0.0)) for one in self.neighbours}
+        values = {one.model: (scale * one.nats, scale * (one.stderr_nats or 0.0)) for one in self.neighbours}
         footnote = footer(self.matrix.images, self.matrix.protocol)
         return draw_bars(f"nearest to {self.model}", values, unit=unit, footnote=footnote)
 
@@ -128,8 +163,26 @@ class Neighbours(Shown):
         return (unit.of(1.0) / matrix.images.k, f"{unit} per image") if matrix.protocol else (1.0, self.unit)
 
 
-def _neighbour(matrix: PairwiseMatrix, i: int, j: int) -> Neighbour:
+def _neighbour(matrix: PairwiseMatrix, i: int, j: int, first: int) -> Neighbour:
+    """Return what is known of model ``j`` beside model ``i``, whose nearest is ``first``."""
     larger = (i, j) if matrix.nats[i, j] >= matrix.nats[j, i] else (j, i)
-    stderr = float(matrix.stderr_nats[larger])
     there, back = float(matrix.nats[j, i]), float(matrix.nats[i, j])
-    return Neighbour(matrix.models[j].id, max(there, back), there, back, None if np.isnan(stderr) else stderr)
+    found = Neighbour(matrix.models[j].id, max(there, back), there, back, _finite(matrix.stderr_nats[larger]))
+    pairs = [[(j, i), (i, j)], [(first, i), (i, first)]]
+    if not all(way in matrix.image_nats for ways in pairs for way in ways):
+        return found
+    if j == first:
+        return replace(found, farther_nats=0.0, farther_stderr_nats=0.0, tied_with_nearest=True)
+    orders = matrix.protocol.orders if matrix.protocol else 1
+    prices, others = ([matrix.image_nats[way] for way in ways] for ways in pairs)
+    farther = difference_of_distances(prices, others, orders)
+    return replace(
+        found,
+        farther_nats=farther.nats,
+        farther_stderr_nats=_finite(farther.stderr_nats),
+        tied_with_nearest=farther.tied,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hf_infodist.cli import families, many, pair, tools
+from hf_infodist.cli.atlas import atlas
 from hf_infodist.cli.matrix import matrix
 from hf_infodist.cli.options import Interrupted
 from hf_infodist.cli.publish import publish
@@ -37,8 +38,8 @@ def infodist(
     """
 
 
+app.command(context_settings={"allow_extra_args": True})(pair.compare)  # which says who takes more models
 for command in (
-    pair.compare,
     matrix,
     pair.baselines,
     many.complexity,
@@ -55,6 +56,7 @@ for command in (
 app.command("map")(many.map_models)
 app.command("show")(tools.show_page)
 app.command(context_settings={"allow_interspersed_args": False})(tools.study)
+app.add_typer(atlas, name="atlas")
 app.add_typer(results, name="results")
 app.add_typer(publish, name="publish")
 

@@ -2,15 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hf_infodist.cli.comparing import code_complexity, compare_pair
-from hf_infodist.cli.options import MODEL, Coding, Matrix, OneModel, Output, Report, Run, command
-from hf_infodist.cli.terminal import check_folder, say
+from hf_infodist.cli.options import MODEL, Atlas, Coding, Matrix, OneModel, Output, Report, Run, Work, command
+from hf_infodist.cli.terminal import check_folder, interactive, say
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
+
+if TYPE_CHECKING:
+    from hf_infodist.results.distance import InformationDistance
+
+_SHIPPED = "demo:digits"  # the atlas that is asked where nothing is said
+Nearest = Annotated[int, typer.Option("-n", min=1, help="Show so many.")]
 
 
 @command
@@ -42,26 +48,40 @@ def complexity(
 def card(
     context: typer.Context,
     model: OneModel,
-    among: Annotated[list[str], typer.Option("--among", "-a", help="Compare with this checkpoint; give one or more.")],
     sample: Sample,
     coding: Coding,
     run: Run,
     report: Output,
+    among: Annotated[
+        list[str] | None,
+        typer.Option("--among", "-a", help="Compare with this checkpoint; it may be given several times."),
+    ] = None,
+    atlas: Atlas = None,
+    n: Nearest = 5,
     into: Annotated[Path | None, typer.Option("--into", help="Write README.md and infodist.yaml there.")] = None,
     pull_request: Annotated[bool, typer.Option("--pull-request", help="Propose both to the model's owners.")] = False,
 ) -> None:
     """Make a section about nearest checkpoints for a model's card.
 
-    It is only shown, unless asked to put it there.
+    The others are named, or those of an atlas that are nearest. It is only shown, unless asked to put it there.
 
     Example: infodist card demo:cnn --among demo:vit -i digits -k 400
     """
     from hf_infodist import cards
 
     check_folder(into)
-    cards.check_comparisons(model, among)
-    repo = cards.check_pull_request(model, among, sample.images) if pull_request else ""
-    results = [compare_pair(context, (model, other), sample, coding, run) for other in among]
+    if bool(among) == bool(atlas):
+        what, why = f"a card of {model!r} among what?", "the others are either named or those of an atlas"
+        raise UsageError(what, why, f"infodist card {model} --among OTHER, or infodist card {model} --atlas FOLDER")
+    if atlas:
+        results = place(atlas, model, sample, coding, n)
+        among, images = [one.model_b.id for one in results], results[0].images.id
+        repo = cards.check_pull_request(model, among, images) if pull_request else ""
+    else:
+        among = among or []
+        cards.check_comparisons(model, among)
+        repo = cards.check_pull_request(model, among, sample.images) if pull_request else ""
+        results = [compare_pair(context, (model, other), sample, coding, run) for other in among]
     nearest = cards.NearestCheckpoints.of(results)
     if into:
         cards.write_section(nearest, into)
@@ -75,13 +95,16 @@ def card(
 
 @command
 def map_models(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Files that 'infodist matrix -o' has written.")
-    ],
     into: Annotated[Path, typer.Option("--into", help="Write the pictures, and geometry.json, to this folder.")],
+    coding: Coding,
+    work: Work,
     report: Report,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE...", help="Files that 'infodist matrix -o' has written.")
+    ] = None,
+    atlas: Atlas = None,
 ) -> None:
-    """Draw map, tree and heat map of a matrix.
+    """Draw map, tree and heat map of a matrix, or of an atlas.
 
     They are drawn as PNG and SVG, and told as the numbers that they show. Several files are joined, if they are of the
     same images, protocol and measure.
@@ -89,6 +112,11 @@ def map_models(
     Example: infodist map matrix.json --into pictures
     """
     check_folder(into)
+    if bool(files) == bool(atlas):
+        what, why = "a map of what?", "it is drawn of files of distances, or of an atlas"
+        raise UsageError(
+            what, why, "infodist map matrix.json --into FOLDER, or infodist map --atlas FOLDER --into FOLDER"
+        )
     from hf_infodist.analysis.geometry import Geometry
     from hf_infodist.analysis.plots import draw_all
     from hf_infodist.cli.terminal import write_json
@@ -97,7 +125,12 @@ def map_models(
     from hf_infodist.results.pictures import footer
     from hf_infodist.table import short_names
 
-    matrix = merge([read_matrix(file) for file in files])
+    if atlas:
+        from hf_infodist.cli.matrix import all_pairs_of_atlas
+
+        matrix, whose = all_pairs_of_atlas(atlas, [], coding, work), f"--atlas {atlas}"
+    else:
+        matrix, whose = merge([read_matrix(file) for file in files or []]), f"--matrix {(files or [Path()])[0]}"
     geometry, names = Geometry.of_matrix(matrix), [model.id for model in matrix.models]
     unit = "nats" if matrix.measure == INFODIST else matrix.measure
     values, told = matrix.shown(report.unit)
@@ -110,7 +143,7 @@ def map_models(
         say(f"wrote {path}")
     write_json(fields, into / "geometry.json")
     brief = "\n".join(map(str, paths))
-    next = f"'infodist nearest MODEL --matrix {files[0]}' ranks the models by their distance from one"
+    next = f"'infodist nearest MODEL {whose}' ranks the models by their distance from one"
     report.show_fields(fields, lambda: f"{report.text(matrix)}\n\n{geometry}", brief, next, found=matrix)
 
 
@@ -126,30 +159,61 @@ def nearest(
         list[str] | None, typer.Argument(metavar="OTHER...", help="Models to compare it with, without --matrix.")
     ] = None,
     matrix: Matrix = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Show so many.")] = 5,
+    atlas: Atlas = None,
+    n: Nearest = 5,
 ) -> None:
     """Rank the models that are nearest to one.
 
-    The distances are read from a matrix, or measured from the others that are named. Of a matrix the end of a name
-    will do, if no other ends so.
+    The others are named, or those of a matrix, or of an atlas, of which nothing is loaded; if nothing is said, those
+    of the atlas demo:digits. Of a matrix the end of a name will do, if no other ends so.
 
     Example: infodist nearest demo:cnn demo:vit random:demo:cnn -i digits
     """
-    if (matrix is None) == (not others):
+    if sum(map(bool, (others, matrix, atlas))) > 1:
         raise UsageError(
             f"nearest to {model!r} among what?",
-            "the others are either those of a matrix or named, not both and not neither",
-            f"infodist nearest {model} --matrix matrix.json, or infodist nearest {model} OTHER…",
+            "the others are those of a matrix, of an atlas, or named: of one of these",
+            f"infodist nearest {model} --matrix matrix.json, infodist nearest {model} OTHER…, or --atlas FOLDER",
         )
     from hf_infodist.results.files import of_results, read_matrix
 
     if matrix is not None:
         known = read_matrix(matrix)
+    elif not others:
+        known = of_results(place(atlas or _SHIPPED, model, sample, coding, n, fresh=run.fresh))
+        model = known.models[0].id
     else:
         known = of_results([compare_pair(context, (model, other), sample, coding, run) for other in others or ()])
     from hf_infodist.analysis.neighbours import Neighbours
 
     found = Neighbours.of(known, model, n)
-    names = [one.id for one in found.neighbours]
-    next = f"'infodist compare {found.model} {names[0]}' tells more about the nearest" if names else ""
-    report.show(found, "\n".join(names), next)
+    names = [one.model for one in found.neighbours]
+    told = f"'infodist compare {found.model} {names[0]}' tells more about the nearest" if names else ""
+    report.show(found, "\n".join(names), told)
+
+
+def place(
+    atlas: str, model: str, sample: Sample, coding: Coding, n: int, *, fresh: bool = False
+) -> "list[InformationDistance]":
+    """Find the models of an atlas that are nearest to one.
+
+    Args:
+        atlas: As the user types it.
+        model: Which.
+        sample: Its images, if they are said to lie elsewhere than the atlas says.
+        coding: How students are priced.
+        n: How many.
+        fresh: Whether to compute what the store has already.
+    """
+    from hf_infodist.results.atlas.shipped import open_atlas
+
+    there = open_atlas(atlas)
+    say(f"placing {model} among {len(there.files)} models of {atlas}, {there.head.images}")
+    from hf_infodist.analysis.from_atlas import nearest_in_atlas
+    from hf_infodist.pair import Execution
+
+    elsewhere = None if sample == Sample() else sample
+    protocol = coding.resolve(there.head.images.seed)
+    return nearest_in_atlas(
+        there, model, n, images=elsewhere, protocol=protocol, execution=Execution(fresh=fresh), progress=interactive()
+    )

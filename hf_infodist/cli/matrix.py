@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_infodist.cli.comparing import ask_before
-from hf_infodist.cli.options import Coding, ManyModels, Report, Work, command
+from hf_infodist.cli.options import AnyModels, Atlas, Coding, Report, Work, command
 from hf_infodist.cli.progress import live
 from hf_infodist.cli.terminal import log_to_standard_error, say
 from hf_infodist.environment import keep_freed_memory, set_environment
@@ -35,26 +35,33 @@ class Schedule:
 @command
 def matrix(
     context: typer.Context,
-    models: ManyModels,
     sample: Sample,
     coding: Coding,
     work: Work,
     schedule: Schedule,
     report: Report,
+    models: AnyModels = None,
+    atlas: Atlas = None,
     measure: Annotated[
         str, typer.Option("--measure", help="Measure this: infodist, or a baseline such as 'linear CKA'.")
     ] = _INFODIST,
 ) -> None:
     """Compare all pairs of several models.
 
-    Each model is run once, and only what the store does not have is computed. The same command on several machines
-    with one INFODIST_HOME divides the work. Cut off, it goes on when it is typed again. A pair that fails is shown
-    with its error, the rest goes on, and the exit code is 4.
+    The models are named, or those of an atlas. Each is run once, and only what the store does not have is computed.
+    The same command on several machines with one INFODIST_HOME divides the work. Cut off, it goes on when it is typed
+    again. A pair that fails is shown with its error, the rest goes on, and the exit code is 4.
 
     Example: infodist matrix demo:cnn demo:vit random:demo:cnn -i digits
     """
     options: Any = vars(schedule) | {"shard": _read_shard(schedule.shard), "measure": measure}
-    result = all_pairs(context, read_names(models), sample, coding, work, **options)
+    if atlas is None and not models:
+        what, why = "a matrix of what?", "the models are named, or those of an atlas"
+        raise UsageError(what, why, "infodist matrix MODEL MODEL…, or infodist matrix --atlas FOLDER")
+    if atlas is None:
+        result = all_pairs(context, read_names(models or []), sample, coding, work, **options)
+    else:
+        result = all_pairs_of_atlas(atlas, read_names(models or []), coding, work, **options)
     scale = result.images.k if result.protocol else 1
     rows = [[report.number(nats, scale) if result.protocol else f"{nats:.6g}" for nats in row] for row in result.nats]
     file = report.output or "matrix.json"
@@ -98,6 +105,29 @@ def all_pairs(
             on_plan=ask_before(context, work),
             on_status=on_status,
             setup=set_up_worker,
+        )
+
+
+def all_pairs_of_atlas(atlas: str, names: list[str], coding: Coding, work: Work, **options: Any) -> "PairwiseMatrix":
+    """Compare all pairs of models of an atlas.
+
+    Args:
+        atlas: As the user types it.
+        names: Of its models; all of them if there is none.
+        coding: How students are priced.
+        work: Who works on it.
+        **options: More of what `pairwise_distances` takes.
+    """
+    from hf_infodist.results.atlas.shipped import open_atlas
+
+    there = open_atlas(atlas)
+    say(f"comparing {len(names) or len(there.files)} models of {atlas}, {there.head.images}")
+    from hf_infodist.analysis.from_atlas import atlas_distances
+
+    protocol = coding.resolve(there.head.images.seed)
+    with live(work.time_limit) as on_status:
+        return atlas_distances(
+            there, names, protocol, **options, workers=work.workers, on_status=on_status, setup=set_up_worker
         )
 
 

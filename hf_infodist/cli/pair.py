@@ -1,6 +1,7 @@
 """Commands about two models."""
 
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 from hf_infodist.cli.comparing import code_complexity, compare_pair, prepare
 from hf_infodist.cli.options import Coding, K, ModelA, ModelB, Output, Report, Run, command
 from hf_infodist.cli.terminal import check_file, duration, say, speaks
+from hf_infodist.errors import UsageError
 from hf_infodist.images.request import DEFAULT_K, Sample
 from hf_infodist.results.words import Unit
 
@@ -58,6 +60,10 @@ def compare(
 
     Example: infodist compare demo:cnn demo:vit -i digits -k 400
     """
+    if context.args:
+        what, why = f"{2 + len(context.args)} models are named", "infodist compare tells all about two"
+        nearest = shlex.join(["infodist", "nearest", a, b, *context.args])
+        raise UsageError(what, why, f"to rank the others by their distance from {a}: {nearest}")
     result = compare_pair(context, (a, b), sample, coding, run)
     fields, text = result.to_dict(), [lambda: report.text(result)]
     if extras.baselines:

@@ -45,6 +45,7 @@ def prequential(
     on_block: Callable[[int, float], None] | None = None,
     team: ProcessTeam | None = None,
     keeper: Keeper | None = None,
+    block_by_block: bool = False,
 ) -> Codelength:
     """Price every image with every learner before any of them learns from it.
 
@@ -60,11 +61,12 @@ def prequential(
         on_block: Called after each block with the images priced and the nats so far.
         team: The processes among which the learners are spread; this one alone if None.
         keeper: Checkpoints; none are kept if None.
+        block_by_block: Whether each block is coded alone, so that ``on_block`` may end the run as soon as can be.
 
     Raises:
         FloatingPointError: If the price of an image is not finite.
     """
-    run = Coding(learners, targets, mixture, protocol, team or ProcessTeam())
+    run = Coding(learners, targets, mixture, protocol, team or ProcessTeam(), block_by_block=block_by_block)
     if keeper:
         keeper.load(run)
     left = [end for _, end in blocks if end > run.end]  # the others were priced before the checkpoint
@@ -98,6 +100,7 @@ class Coding:
         protocol: CodingProtocol,
         team: ProcessTeam,
         tile_numbers: int = TILE_NUMBERS,
+        block_by_block: bool = False,
     ):
         self.learners, self.targets, self.mixture, self.team = learners, targets, mixture, team
         self.price, self.reduction, self.next_trial = protocol.price, protocol.reduction, protocol.trial
@@ -109,7 +112,7 @@ class Coding:
         self.seconds = 0.0
         self._tile = max(1, min(MOST_TILE, tile_numbers // (len(learners) * targets.num_classes)))
         by_blocks = any(isinstance(learner, RemoteLearner) or not learner.one_by_one for learner in learners)
-        self._most_at_once = 0 if by_blocks else self._tile
+        self._most_at_once = 0 if by_blocks or block_by_block else self._tile
 
     @property
     def end(self) -> int:

@@ -94,6 +94,7 @@ def train_codelength(
             on_block=on_block,
             team=members,
             keeper=checkpoints,
+            block_by_block=execution.block_by_block,
         )
     return replace(code, static_nats=_static_nats(targets, start), marginal_nats=_marginal_nats(targets))
 

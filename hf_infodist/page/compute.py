@@ -78,7 +78,7 @@ def compare(comparison: Comparison, limits: Limits, tell: Tell) -> Done:
 
 def _record(comparison: Comparison, pair: Pair, result: InformationDistance) -> Record:
     rows = [vars(row).copy() for row in baselines(pair)]
-    return Record(comparison, result.to_dict(), result.explain(), rows, differences(pair))
+    return Record.of(comparison, result, rows, differences(pair))
 
 
 def _learn(start: Start, limits: Limits, tell: Tell) -> Done:

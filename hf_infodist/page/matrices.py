@@ -90,11 +90,7 @@ class Group:
         return self._chosen(keep)
 
     def _chosen(self, keep: Sequence[int]) -> "Group":
-        models, here = tuple(self.matrix.models[i] for i in keep), np.ix_(keep, keep)
-        matrix = replace(
-            self.matrix, models=models, nats=self.matrix.nats[here], stderr_nats=self.matrix.stderr_nats[here]
-        )
-        return replace(self, matrix=matrix)
+        return replace(self, matrix=self.matrix.only(keep))
 
 
 @dataclass(frozen=True)
@@ -108,6 +104,7 @@ class _Code:
     nats: float
     stderr_nats: float
     path: Path | None = None
+    image_nats: Sequence[float] | None = None  # of a record; what the store has is not kept in memory
 
     def answers(self, asked: Comparison) -> bool:
         """Tell whether it is a direction of a comparison."""
@@ -150,9 +147,10 @@ def _of_records(records: Iterable[Record]) -> Iterator[_Code]:
             a, b = (ModelRecord(**result[f"model_{side}"]) for side in "ab")
         except (KeyError, TypeError):
             continue  # of another version
-        for teacher, student, code in ((a, b, result["a_given_b"]), (b, a, result["b_given_a"])):
+        for teacher, student, direction in ((a, b, "a_given_b"), (b, a, "b_given_a")):
+            code, prices = result[direction], record.image_nats.get(direction)
             stderr_nats = math.nan if code["stderr_nats"] is None else code["stderr_nats"]
-            yield _Code(images, protocol, teacher, student, code["nats"], stderr_nats)
+            yield _Code(images, protocol, teacher, student, code["nats"], stderr_nats, None, prices)
 
 
 def _of_store(folder: Path) -> Iterator[_Code]:
@@ -188,7 +186,7 @@ def stored_record(store: Path, asked: Comparison) -> Record | None:
             a, b = (read_record(paths[name]) for name in (asked.a, asked.b))
             who = a.teacher, b.teacher, a.images, a.protocol, a.device
             result = InformationDistance(a.codelength, b.codelength, *who)
-            return Record(asked, result.to_dict(), result.explain(), [], ())
+            return Record.of(asked, result, [], ())
     return None
 
 
@@ -196,9 +194,12 @@ def _group(codes: list[_Code]) -> Group:
     by_name = {model.id: model for code in codes for model in (code.teacher, code.student)}
     names = sorted(by_name)
     nats, stderr_nats = np.full((2, len(names), len(names)), np.nan)
+    prices: dict[tuple[int, int], NDArray[np.float64]] = {}
     for code in codes:
         here = names.index(code.teacher.id), names.index(code.student.id)
         nats[here], stderr_nats[here] = code.nats, code.stderr_nats
+        prices |= {here: np.array(code.image_nats)} if code.image_nats else {}
     np.fill_diagonal(nats, 0.0)
     first, models = codes[0], tuple(by_name[name] for name in names)
-    return Group(PairwiseMatrix(models, nats, stderr_nats, INFODIST, first.images, first.protocol))
+    who = models, nats, stderr_nats, INFODIST, first.images, first.protocol
+    return Group(PairwiseMatrix(*who, image_nats=prices))

@@ -9,7 +9,9 @@ from hf_infodist.page.matrices import known_groups
 from hf_infodist.page.records import Record
 from hf_infodist.page.request import Comparison
 from hf_infodist.page.views import message, safe
-from hf_infodist.results.words import Unit, number, to_bits
+from hf_infodist.results.words import Unit, amount, number, to_bits
+
+TIED = "= is tied with the nearest: paired image by image, the difference may be chance."
 
 
 def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed], left: int) -> str:
@@ -22,29 +24,43 @@ def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed],
         left: How many are still to come.
     """
     groups = known_groups(records)
-    rows = ""
+    rows, tied = "", False
     if groups:
         settings, k = groups[0].settings, groups[0].matrix.images.k
         near = Neighbours.of(groups[0].matrix, model).neighbours
-        end = max(one.distance + (one.stderr or 0.0) for one in near) or 1.0  # nats
-        rows = "".join(_row(Comparison(model, one.id, *settings), one, end, k) for one in near)
+        end = max(one.nats + (one.stderr_nats or 0.0) for one in near) or 1.0  # nats
+        rows = "".join(_row(Comparison(model, one.model, *settings), one, end, k) for one in near)
+        tied = any(map(_tied, near[1:]))
     rows += failures(failed)
     note = groups[0].measured_on if groups else ""
-    more = f" {left} still to come." if left else ""
+    more = f"{TIED} " if tied else ""
+    more += f"{left} still to come." if left else ""
     return (
         f'<section class="answer" aria-label="Nearest to {safe(model)}"><h2>Nearest to {safe(model)}</h2>'
         f'<ol class="bars">{rows}</ol>'
-        f'<p class="quiet">{safe(note)}; ± is one standard error over the images.{more}</p></section>'
+        f'<p class="quiet">{safe(note)}; ± is one standard error over the images. {more}</p></section>'
     )
 
 
 def _row(pair: Comparison, near: Neighbour, end: float, k: int) -> str:
     return (
         f'<li><a class="who" href="?{safe(pair.query)}">{safe(pair.b)}</a>'
-        f"{bar(near.distance, near.stderr or 0.0, end)}"
-        f'<span class="amount">{Unit.BITS.rate(near.distance, near.stderr or math.nan, k)} '
-        f'<span class="quiet">({number(to_bits(near.distance))} bits)</span></span></li>'
+        f"{bar(near.nats, near.stderr_nats or 0.0, end)}"
+        f'<span class="amount">{"= " * _tied(near)}{Unit.BITS.rate(near.nats, near.stderr_nats or math.nan, k)} '
+        f'<span class="quiet">({number(to_bits(near.nats))} bits{_farther(near)})</span></span></li>'
     )
+
+
+def _tied(near: Neighbour) -> bool:
+    """Tell whether a model other than the nearest may be as near as it is."""
+    return bool(near.tied_with_nearest and near.farther_stderr_nats)
+
+
+def _farther(near: Neighbour) -> str:
+    """Say how much farther a model is than the nearest, in bits."""
+    if near.farther_nats is None or not near.farther_stderr_nats:
+        return ""
+    return f"; {amount(to_bits(near.farther_nats), to_bits(near.farther_stderr_nats))} farther than the nearest"
 
 
 def failures(failed: Mapping[str, Failed]) -> str:

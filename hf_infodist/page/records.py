@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hf_infodist.page.request import KNOWN_IMAGES, Comparison
+from hf_infodist.results.distance import InformationDistance
 
 SHIPPED = Path(__file__).parent / "shipped"
 _SCHEMA = "infodist.page/1"
@@ -50,6 +51,8 @@ class Record:
         baselines: What other measures say, as ``infodist baselines --json`` prints them.
         differences: The images on which the models differ most.
         origin: Where models and images are from, if their names lead nowhere.
+        image_nats: Price of each image, ``[k]``, by direction, ``a_given_b`` and ``b_given_a``; empty where it is not
+            known.
     """
 
     comparison: Comparison
@@ -58,6 +61,22 @@ class Record:
     baselines: list[dict[str, Any]]
     differences: tuple[Difference, ...]
     origin: str = ""
+    image_nats: dict[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        comparison: Comparison,
+        result: InformationDistance,
+        baselines: list[dict[str, Any]],
+        differences: tuple[Difference, ...],
+    ) -> "Record":
+        """Return what is shown of a result; prices are kept to six digits."""
+        prices = {
+            direction: [float(f"{nats:.6g}") for nats in code.image_nats]
+            for direction, code in (("a_given_b", result.a_given_b), ("b_given_a", result.b_given_a))
+        }
+        return cls(comparison, result.to_dict(), result.explain(), baselines, differences, image_nats=prices)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types, schema ``infodist.page/1``."""
@@ -71,9 +90,9 @@ class Record:
         }
         result = {part: self.result[names.get(part, part)] for part in self.result}
         differences = tuple(replace(one, a=one.b, b=one.a) for one in self.differences)
-        return replace(
-            self, comparison=self.comparison.swapped(), result=result, baselines=[], differences=differences
-        )
+        prices = {names[direction]: nats for direction, nats in self.image_nats.items()}
+        swapped = replace(self, comparison=self.comparison.swapped(), result=result, image_nats=prices)
+        return replace(swapped, baselines=[], differences=differences)
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Record":
@@ -82,8 +101,8 @@ class Record:
             Difference(d["position"], d["picture"], *(Opinion(**d[side]) for side in "ab"))
             for d in fields["differences"]
         )
-        comparison, origin = Comparison(**fields["comparison"]), fields.get("origin", "")
-        return cls(comparison, fields["result"], fields["sentence"], fields["baselines"], differences, origin)
+        comparison, more = Comparison(**fields["comparison"]), (fields.get("origin", ""), fields.get("image_nats", {}))
+        return cls(comparison, fields["result"], fields["sentence"], fields["baselines"], differences, *more)
 
     @classmethod
     def from_path(cls, path: Path) -> "Record":

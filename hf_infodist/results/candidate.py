@@ -11,7 +11,6 @@ from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.records import ModelRecord
 from hf_infodist.table import text_table
 
-ERRORS = 2.0  # paired standard errors within which two models are tied
 LAST = 4  # share of the images, the last ones, on which accuracy and log loss are told
 _SHORT = {"linear probe": "probe", "shrunk H-score": "shrunk", "parameters": "weights"}
 
@@ -65,24 +64,6 @@ class Candidate:
 
     def _last(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return values[-max(1, len(values) // LAST) :]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much more labels cost from one model than from another, paired label by label.
-
-    Attributes:
-        nats: The difference.
-        stderr_nats: Its standard error over the draw of the images.
-    """
-
-    nats: float
-    stderr_nats: float
-
-    @property
-    def tied(self) -> bool:
-        """Whether it may be chance."""
-        return abs(self.nats) <= ERRORS * self.stderr_nats or self.nats == 0
 
 
 def table_of_baselines(candidates: Sequence[Candidate]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.codelength import HEAD_IMAGES, Codelength
+from hf_infodist.results.difference import ERRORS
 from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
 from hf_infodist.results.ruler import Ruler
 from hf_infodist.results.shown import Shown
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA = "infodist.result/1"
-_ERRORS = 2  # standard errors within which nothing is said to differ
 _NOTHING = 1e-4  # nats an image: round-off of closed forms, for one and the same network
 
 
@@ -254,9 +254,9 @@ def _share(code: Codelength) -> str:
     share, error = code.normalised, _normalised_error(code)
     if not math.isfinite(share):
         return ""
-    if share - _ERRORS * error > 1:
+    if share - ERRORS * error > 1:
         return f", more than describing it from scratch ({percent(share, error)})"
-    if share + _ERRORS * error >= 1:
+    if share + ERRORS * error >= 1:
         return ", as much as describing it from scratch"
     return f", {percent(share, error)} of describing it from scratch"
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_infodist.errors import NotFoundError, UnfitError
 from hf_infodist.protocol import CodingProtocol
@@ -46,6 +47,7 @@ def merge(matrices: Sequence[PairwiseMatrix]) -> PairwiseMatrix:
     np.fill_diagonal(nats, 0)
     failures: dict[tuple[int, int], str] = {}
     twins: set[tuple[int, int]] = set()
+    prices: dict[tuple[int, int], NDArray[np.float64]] = {}
     for matrix in matrices:
         place = [models.index(model) for model in matrix.models]
         here = np.ix_(place, place)
@@ -59,10 +61,17 @@ def merge(matrices: Sequence[PairwiseMatrix]) -> PairwiseMatrix:
         nats[here] = np.where(np.isnan(known), matrix.nats, known)
         errors[here] = np.where(np.isnan(errors[here]), matrix.stderr_nats, errors[here])
         failures |= {(place[i], place[j]): text for (i, j), text in matrix.errors.items()}
+        prices = {(place[i], place[j]): each for (i, j), each in matrix.image_nats.items()} | prices
         twins |= {(min(place[i], place[j]), max(place[i], place[j])) for i, j in matrix.twins}
     failures = {pair: text for pair, text in failures.items() if np.isnan(nats[pair])}
     return replace(
-        first, models=tuple(models), nats=nats, stderr_nats=errors, errors=failures, twins=tuple(sorted(twins))
+        first,
+        models=tuple(models),
+        nats=nats,
+        stderr_nats=errors,
+        errors=failures,
+        twins=tuple(sorted(twins)),
+        image_nats=prices,
     )
 
 
@@ -90,11 +99,15 @@ def of_codes(
     """Return the matrix of codelengths by teacher and student; others are missing, but for those of twins."""
     nats, errors = (np.full((len(models), len(models)), np.nan) for _ in range(2))
     np.fill_diagonal(nats, 0)
+    prices = {direction: code.image_nats for direction, code in codes.items()}
     for i, j in twins:
         nats[i, j] = nats[j, i] = 0
+        prices[i, j] = prices[j, i] = np.zeros(images.k)
     for direction, code in codes.items():
         nats[direction], errors[direction] = code.nats, code.stderr_nats
-    return PairwiseMatrix(tuple(models), nats, errors, INFODIST, images, protocol, twins=tuple(twins))
+    return PairwiseMatrix(
+        tuple(models), nats, errors, INFODIST, images, protocol, twins=tuple(twins), image_nats=prices
+    )
 
 
 def of_results(results: Sequence[InformationDistance]) -> PairwiseMatrix:
@@ -105,6 +118,7 @@ def of_results(results: Sequence[InformationDistance]) -> PairwiseMatrix:
         nats = np.array([[0, forth.nats], [back.nats, 0]])
         errors = np.array([[math.nan, forth.stderr_nats], [back.stderr_nats, math.nan]])
         models = (result.model_a, result.model_b)
-        return PairwiseMatrix(models, nats, errors, INFODIST, result.images, result.protocol)
+        prices = {(0, 1): forth.image_nats, (1, 0): back.image_nats}
+        return PairwiseMatrix(models, nats, errors, INFODIST, result.images, result.protocol, image_nats=prices)
 
     return merge([one(result) for result in results])

@@ -1,6 +1,7 @@
 """Distances of many models as one matrix."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class PairwiseMatrix(Shown):
         errors: What went wrong, by (teacher, student), one line each.
         twins: Pairs (i, j), i < j, with identical weights, preprocessing and labels: one network under two names. They
             are at distance 0 without being run, and have their numbers with third models in common.
+        image_nats: Price of each image by (teacher, student), ``[k]``, where it is known: differences of two distances
+            are paired by them. No file of a matrix has it.
     """
 
     models: tuple[ModelRecord, ...]
@@ -46,6 +49,7 @@ class PairwiseMatrix(Shown):
     protocol: CodingProtocol | None = None
     errors: dict[tuple[int, int], str] = field(default_factory=dict)
     twins: tuple[tuple[int, int], ...] = ()
+    image_nats: Mapping[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit the models."""
@@ -54,6 +58,23 @@ class PairwiseMatrix(Shown):
             if array.shape != (n, n):
                 why = f"{n} models have {n} rows and {n} columns"
                 raise UnfitError(f"{name} has the shape {array.shape}", why, "give one row and one column per model")
+
+    def only(self, rows: Sequence[int]) -> "PairwiseMatrix":
+        """Return the matrix of some of the models, in that order."""
+        place, here = {row: new for new, row in enumerate(rows)}, np.ix_(rows, rows)
+
+        def moved(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], tuple[int, int]]:
+            return {(i, j): (place[i], place[j]) for i, j in pairs if i in place and j in place}
+
+        return replace(
+            self,
+            models=tuple(self.models[row] for row in rows),
+            nats=self.nats[here],
+            stderr_nats=self.stderr_nats[here],
+            errors={new: self.errors[old] for old, new in moved(self.errors).items()},
+            twins=tuple(sorted((min(pair), max(pair)) for pair in moved(self.twins).values())),
+            image_nats={new: self.image_nats[old] for old, new in moved(self.image_nats).items()},
+        )
 
     @property
     def distances(self) -> NDArray[np.float64]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_infodist.protocol import CodingProtocol
-from hf_infodist.results.candidate import ERRORS, LAST, Candidate, Difference, table_of_baselines
+from hf_infodist.results.candidate import LAST, Candidate, table_of_baselines
 from hf_infodist.results.codelength import stderr_of_sum
+from hf_infodist.results.difference import ERRORS, Difference
 from hf_infodist.results.records import ImagesRecord, package_versions
 from hf_infodist.results.shown import Shown
 from hf_infodist.results.words import Unit, amount, rounded
@@ -85,8 +86,8 @@ class Ranking(Shown):
 
     def behind(self, candidate: Candidate, part: slice | None = None) -> Difference:
         """Return how much more a candidate costs than the best, on the second half or on another part."""
-        prices = (candidate.image_nats - self.best.image_nats)[part or slice(self.images.k // 2, None)]
-        return Difference(math.fsum(prices), math.sqrt(self.protocol.orders) * stderr_of_sum(prices))
+        here = part or slice(self.images.k // 2, None)
+        return Difference.of(candidate.image_nats[here], self.best.image_nats[here], self.protocol.orders)
 
     def ahead_until(self, candidate: Candidate) -> int | None:
         """Return up to about how many labels a candidate is ahead of the best; None if that is not to be seen.

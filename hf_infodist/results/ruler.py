@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hf_infodist.protocol import CodingProtocol
+from hf_infodist.results.difference import ERRORS
 from hf_infodist.results.records import ImagesRecord
 
 ANCHORS = Path(__file__).parent / "anchors.json"
-_ERRORS = 2  # standard errors within which nothing is said to differ
 _PHRASES = {
     "same weights": "the same weights",
     "other seed": "another training seed",
@@ -79,7 +79,7 @@ class Ruler:
         alike = [
             anchor
             for anchor in self.anchors
-            if abs(anchor.bits_per_image - bits_per_image) <= _ERRORS * math.hypot(own, anchor.stderr_bits_per_image)
+            if abs(anchor.bits_per_image - bits_per_image) <= ERRORS * math.hypot(own, anchor.stderr_bits_per_image)
         ]
         if alike:
             return f"about as much as {' or '.join(one.phrase for one in alike)}" if len(alike) < 3 else ""

@@ -1,6 +1,6 @@
 """Datasets as points: one network per dataset, and the distances between these (figure 4, top).
 
-``infodist study datasets_map --work FOLDER [-k 400] [--protocol standard] [--seeds 2] [--output FOLDER]``
+``infodist study datasets_map --work FOLDER [-k 1200] [--protocol standard] [--seeds 2] [--output FOLDER]``
 
 Fashion-MNIST, MNIST, scikit-learn's digits, and five questions about the same drawn shapes in the manner of dSprites:
 position across and down, size, orientation, form. A network of one small architecture is trained on each, with as many
@@ -20,7 +20,8 @@ import typer
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies.measures.matrices import Relation, all_pairs, finish, triplets
+from hf_infodist.results.matrix import INFODIST
+from hf_infodist.studies.measures.matrices import Relation, all_pairs, finish, shares_of_variance, triplets
 from hf_infodist.studies.networks.data import TASKS, Task, sample
 from hf_infodist.studies.networks.zoo import Checkpoint, held_out_accuracy, trained
 from hf_infodist.studies.report.options import Folder, Images, Protocol, Work, one_of, typed
@@ -64,7 +65,7 @@ def _kind(task: str) -> str:
 def main(
     context: typer.Context,
     work: Work,
-    k: Images = 400,
+    k: Images = 1200,
     protocol: Protocol = "standard",
     names: Annotated[list[str], one_of(TASKS, "--task", what="data sets")] = list(TASKS),
     seeds: Annotated[int, typer.Option("--seeds", help="networks of a data set")] = 2,
@@ -83,5 +84,6 @@ def main(
             for one, model in zip(zoo, models, strict=True)
         }
     answers, groups = triplets(matrices, questions(zoo)), [_kind(one.task) for one in zoo]
-    more = {"accuracy": accuracies}
+    explained = shares_of_variance(matrices[INFODIST].nats, [one.task for one in zoo])
+    more = {"accuracy": accuracies, "share of the variance of log codelengths between datasets": explained}
     finish("datasets_map", typed(context), matrices, answers, more, groups=groups, output=output)

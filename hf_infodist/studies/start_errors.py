@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from hf_infodist.distances.transfer import rank_checkpoints
 from hf_infodist.processes import one_thread
-from hf_infodist.results.candidate import Difference
-from hf_infodist.results.codelength import stderr_of_sum
+from hf_infodist.results.difference import Difference
 from hf_infodist.studies.networks.data import TASKS
 from hf_infodist.studies.networks.starts import STEPS, Rivals, Starts, labelled
 from hf_infodist.studies.report.options import Folder, Work, one_of, typed
@@ -61,9 +60,9 @@ def coverage(prices: Prices) -> dict[str, float]:
     samples, candidates, _ = prices.shape
     away = []
     for a, b in itertools.combinations(range(candidates), 2):
-        apart = prices[:, a] - prices[:, b]
-        errors = np.array([stderr_of_sum(one) for one in apart])
-        away.append(abs(apart.sum(1) - apart.sum(1).mean()) / (errors * np.sqrt(1 - 1 / samples)))
+        found = [Difference.of(one[a], one[b]) for one in prices]
+        nats, errors = np.array([(one.nats, one.stderr_nats) for one in found]).T
+        away.append(abs(nats - nats.mean()) / (errors * np.sqrt(1 - 1 / samples)))
     totals = prices.sum(2)
     truly = int(totals.mean(0).argmin())
     held = np.array([[_tied_or_best(one, i) for i in range(candidates)] for one in prices])  # [samples, candidates]
@@ -78,8 +77,7 @@ def coverage(prices: Prices) -> dict[str, float]:
 
 def _tied_or_best(prices: NDArray[np.float64], candidate: int) -> bool:
     """Whether a candidate costs no more than chance explains than the best of a sample, ``[candidates, labels]``."""
-    behind = prices[candidate] - prices[prices.sum(1).argmin()]
-    return bool(Difference(behind.sum(), stderr_of_sum(behind)).tied)
+    return Difference.of(prices[candidate], prices[prices.sum(1).argmin()]).tied
 
 
 def _prices(candidates: Rivals, name: str, labels: int, samples: int, work: Path) -> Prices:

@@ -1,6 +1,6 @@
 """A map of Fashion-MNIST networks: whether those of one task or architecture lie together (figure 4).
 
-``infodist study zoo_map --work FOLDER [-k 500] [--protocol standard] [--output FOLDER]``
+``infodist study zoo_map --work FOLDER [-k 2000] [--protocol standard] [--output FOLDER]``
 
 Thirteen checkpoints: a ResNet, a VGG with BatchNorm and a vision transformer, each trained on all ten classes, on the
 five tops, and on the five others; of all classes also a VGG without BatchNorm, another seed of the ResNet, a deeper
@@ -64,7 +64,7 @@ def to_resnets(matrix: PairwiseMatrix, zoo: tuple[Checkpoint, ...]) -> dict[str,
 def main(
     context: typer.Context,
     work: Work,
-    k: Images = 500,
+    k: Images = 2000,
     protocol: Protocol = "standard",
     count: Annotated[int, typer.Option("--train", help="images of all classes to train on")] = 24_000,
     epochs: Annotated[int, typer.Option("--epochs", help="passes over them")] = 3,

@@ -57,6 +57,27 @@ def triplets(
     return answers
 
 
+def shares_of_variance(nats: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
+    """Return how much of the variance of log codelengths the mean of each teacher, and of each student, explains.
+
+    Of pairs of different groups only. Where ``teacher`` is near 1, a teacher costs much the same whoever is taught.
+
+    Args:
+        nats: ``[M, M]``; rows are teachers, columns are students.
+        groups: A family per model.
+    """
+    apart = np.array(groups)[:, None] != np.array(groups)[None, :]
+    logs = np.log(np.where(apart, nats, 1.0))
+    away = np.where(apart, logs - logs[apart].mean(), 0.0)
+
+    def explained(axis: int) -> float:
+        counts = apart.sum(axis)
+        means = away.sum(axis) / np.maximum(counts, 1)
+        return float((counts * means**2).sum() / (away**2).sum())
+
+    return {"teacher": explained(1), "student": explained(0)}
+
+
 def table(answers: dict[str, dict[str, Any]]) -> str:
     """Show the answers: a row per measure, a column per question."""
     names = list(dict.fromkeys(name for row in answers.values() for name in row))

@@ -83,7 +83,7 @@ SMALL = Scale(
     train=1000,
     validation=2000,
     test=10_000,
-    k=300,
+    k=2000,
     protocol="standard",
 )
 

@@ -63,7 +63,7 @@ class Setting:
     batch: int = 50
     noise: tuple[float, ...] = (0.01, 0.02, 0.04, 0.06)
     attack: tuple[float, ...] = (0.0003, 0.0006, 0.0012)
-    k: int = 300
+    k: int = 2000
     protocol: str = "standard"
     orders: int = 1
     plain: bool = True
@@ -160,7 +160,7 @@ def sample(setting: Setting, test: Task, seed: int) -> Images:
     """Return the images of every pair of a seed, of all classes."""
     rows = np.random.default_rng(seed).permutation(len(test.images))[: setting.k]
     pictures = [Image.fromarray(test.images[row]).convert("RGB") for row in rows]
-    return replace(load_images(pictures, k=setting.k), id=f"{setting.data}, held out, sample {seed}")
+    return replace(load_images(pictures, k=len(pictures)), id=f"{setting.data}, held out, sample {seed}")
 
 
 def trained(

@@ -1,0 +1,176 @@
+"""Every study at its small scale, one after another; what has finished is not run again.
+
+``infodist study all --work FOLDER [--study NAME …] [--seeds N] [--data FOLDER] [--output FOLDER]``
+
+Studies of the same networks follow one another and share a folder of them. Each runs in a process of its own, so that
+one that fails, or that the system ends, stops no other. What it printed and what it logged lie beside its figures.
+When the same command is typed again, finished studies are passed over; the others go on from what they have kept.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_infodist.errors import InfodistError
+from hf_infodist.protocol import CODING_VERSION
+from hf_infodist.studies.networks.pairs import default_data
+from hf_infodist.studies.report.options import Data, Folder, Work, one_of
+from hf_infodist.table import text_table
+
+_MODULE = (sys.executable, "-m", "hf_infodist.cli", "study")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One study, as it is run.
+
+    Attributes:
+        study: Its name.
+        words: Options of its own; ``{work}``, ``{data}`` and ``{output}`` are folders.
+        repeated: Whether everything is trained and measured with as many ``--seeds`` as asked.
+    """
+
+    study: str
+    words: str = ""
+    repeated: bool = False
+
+    def command(self, work: Path, data: Path, output: Path, seeds: int | None = None) -> list[str]:
+        """Return what is typed after ``infodist study``."""
+        folders = {"work": work, "data": data, "output": output / self.study}
+        more = ["--seeds", str(seeds)] if seeds and self.repeated else []
+        return [self.study, *(word.format(**folders) for word in self.words.split()), *more]
+
+
+_NETWORKS = "--output {output} --work {work}/"
+_CHECKPOINTS = "--data {data} --output {output}"
+STEPS = (
+    Step("invariance", _NETWORKS + "resnets", True),  # θ_A and θ_B of both tasks, which the next one interpolates
+    Step("faithfulness", _NETWORKS + "resnets", True),
+    Step("regularization", _NETWORKS + "trained", True),
+    Step("generalization", _NETWORKS + "trained", True),
+    Step("ensembles", _NETWORKS + "trained", True),
+    Step("zoo_map", _NETWORKS + "zoo"),
+    Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set
+    Step("transfer", _NETWORKS + "starts --data {data} --labels 200"),
+    Step("start_errors", _NETWORKS + "starts"),
+    Step("lineage", _NETWORKS + "forests"),
+    Step("anchors", _CHECKPOINTS + "/anchors.json"),
+    Step("error_bars", "demo:cnn demo:vit -i digits -k 400 --output {output}/error_bars.json"),
+    Step("search", "demo:cnn demo:vit -k 500 --trials 6 --json"),
+    Step(  # columns that train take hours
+        "tightness", _CHECKPOINTS + "/tightness.json --work {work}/tightness --column static --column mixture"
+    ),
+    Step("frontier", _CHECKPOINTS + " --work {work}/frontier -k 1000"),
+    Step("cost", _CHECKPOINTS + "/cost.json"),
+    Step("throughput"),
+    Step("scaling"),
+    Step("visitors", "--output {output}/visitors.json"),
+)
+"""All studies: those that train alike together, those that only measure time last."""
+
+NAMES = tuple(step.study for step in STEPS)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a finished study leaves, which says that it need not run again.
+
+    Attributes:
+        command: What was typed.
+        coding_version: Of the number.
+        seconds: How long the last run took; less where some of it had been kept.
+    """
+
+    command: str
+    coding_version: int
+    seconds: float
+
+    @classmethod
+    def read(cls, folder: Path, command: str) -> "Done | None":
+        """Return what a folder has of the same command and the same version of the number, if anything."""
+        file = folder / "done.json"
+        found = cls(**json.loads(file.read_text())) if file.exists() else None
+        return found if found and (found.command, found.coding_version) == (command, CODING_VERSION) else None
+
+    def write(self, folder: Path) -> None:
+        """Leave it in a folder, whole or not at all."""
+        unfinished = folder / "done.json.tmp"
+        unfinished.write_text(json.dumps(asdict(self)) + "\n")
+        unfinished.rename(folder / "done.json")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A study that did not finish: its name, why in one line, and what runs it alone."""
+
+    study: str
+    why: str
+    command: str
+
+
+def run_all(commands: Sequence[Sequence[str]], output: Path, program: Sequence[str] = _MODULE) -> list[Failure]:
+    """Run studies in turn, each in its own process, but for those that have finished; return what failed.
+
+    Args:
+        commands: What is typed after ``infodist study`` for each: its name and its options.
+        output: Each study has a folder in it, for ``done.json``, ``printed.txt``, ``log.txt`` and its figures.
+        program: What the words of a study are arguments of.
+    """
+    failures = []
+    for number, words in enumerate(commands, 1):
+        study, folder, command = words[0], output / words[0], f"infodist study {shlex.join(words)}"
+        if done := Done.read(folder, command):
+            _say(f"{number} of {len(commands)}: {study} has finished before, in {done.seconds:.0f} s")
+            continue
+        _say(f"{number} of {len(commands)}: {command}")
+        started = time.perf_counter()
+        if why := _run([*program, *words], folder):
+            failures.append(Failure(study, why, command))
+            _say(f"{study} failed: {why}")
+        else:
+            Done(command, CODING_VERSION, time.perf_counter() - started).write(folder)
+    return failures
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
+    """Run a command; return why it failed, nothing if it did not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    with (folder / "printed.txt").open("wb") as out, log.open("wb") as said:
+        code = subprocess.run(command, stdout=out, stderr=said, check=False).returncode
+    if code < 0:
+        return f"ended by signal {-code}"
+    told = log.read_text(errors="replace").strip().splitlines()[-3:]  # errors are three lines: what, why, what to type
+    return ("; ".join(told) or f"exit code {code}") if code else ""
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def main(
+    work: Work,
+    data: Data = default_data(),
+    studies: Annotated[list[str], one_of(NAMES, "--study", what="which, instead of all")] = list(NAMES),
+    seeds: Annotated[int | None, typer.Option("--seeds", help="instead of the studies' own number")] = None,
+    output: Folder = None,
+) -> None:
+    """Run what has not finished, and tell at the end what failed."""
+    output = output or work / "figures"
+    commands = [step.command(work, data, output, seeds) for step in STEPS if step.study in studies]
+    failures = run_all(commands, output)
+    if failures:
+        rows = [(one.study, one.why, one.command) for one in failures]
+        sys.stdout.write(text_table(("failed", "why", "alone"), rows, left=(0, 1, 2)) + "\n")
+        what = f"{len(failures)} of {len(commands)} studies failed: {', '.join(one.study for one in failures)}"
+        why = "the others have finished, and are not run again"
+        raise InfodistError(what, why, "mend what the table says, and type the same command again")
+    sys.stdout.write(f"all {len(commands)} studies have finished; their figures are in {output}\n")
