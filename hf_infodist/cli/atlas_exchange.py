@@ -34,7 +34,7 @@ def verify_atlas(atlas: _Any, report: Output, models: _Models = None, images: _I
 
     Example: infodist atlas verify --atlas atlas demo:cnn
     """
-    from hf_infodist.results.atlas.hub import open_atlas
+    from hf_infodist.results.atlas.shipped import open_atlas
 
     there, rows = open_atlas(atlas), []
     files = [there.find(name) for name in models] if models else list(there.files)

@@ -52,7 +52,7 @@ class AtlasFile:
         rows = max(1, _AT_ONCE // self.entry.model.num_classes)
         for first in range(0, self.k, rows):
             block = logits[first : first + rows]
-            if not (np.isfinite(block).all() and np.abs(block).max() <= _LARGEST):
+            if not (np.isfinite(block).all() and float(np.abs(block).max()) <= _LARGEST):
                 why = "it has logits that are no numbers"
                 raise UnfitError(f"{self.path} is damaged", why, "remove it, and add the model again")
         return logits

@@ -149,7 +149,7 @@ class Atlas:
 
     def _read(self, path: Path) -> AtlasFile | None:
         try:
-            if path.is_symlink() and leads_out(path, self.within or self.folder):
+            if path.is_symlink() and (leads_out(path, self.within or self.folder) or not path.exists()):
                 raise ValueError("it is a link to elsewhere")
             file = open_file(path)
             if file.k != self.head.images.k:
@@ -162,6 +162,9 @@ class Atlas:
             return file
         except FileNotFoundError:
             return None  # somebody has set it aside this moment
+        except OSError as error:  # it may be readable again
+            logger.warning("%s cannot be read (%s): left out", printable(str(path)), error.strerror)
+            return None
         except ValueError as error:
             self.set_aside(path, str(error))
             return None

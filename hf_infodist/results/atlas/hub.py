@@ -42,8 +42,8 @@ def open_atlas(word: str) -> Atlas:
     if os.path.exists(folder):
         return Atlas.open(Path(folder))
     if not _REPO.fullmatch(plain_name(word)):
-        fix = "name a folder that 'infodist atlas add' has made, or org/name of a dataset repository"
-        raise NotFoundError(f"{word!r} is no atlas", "it is no folder, and no repository can be called so", fix)
+        fix = f"begin one: infodist atlas add MODEL… --atlas {word} -i DATASET; or name a dataset repository: org/name"
+        raise NotFoundError(f"there is no atlas {word!r}", "it is no folder, and no repository can be called so", fix)
     atlas = _fetch(plain_name(word), [HEAD, INDEX, _ANY])
     lacking = {row.file for row in _rows(atlas)} - {path.name for path in atlas.models.glob(f"*{SUFFIX}")}
     if lacking:
