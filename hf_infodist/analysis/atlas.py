@@ -23,7 +23,7 @@ from hf_infodist.outputs.forward import compute_outputs, outputs_key
 from hf_infodist.outputs.layers import LAYERS_VERSION
 from hf_infodist.pair import Execution
 from hf_infodist.processes import make_accelerator
-from hf_infodist.results.atlas.entry import AtlasEntry
+from hf_infodist.results.atlas.entry import AtlasEntry, printable
 from hf_infodist.results.atlas.files import AtlasFile, write_file
 from hf_infodist.results.atlas.folder import Atlas, AtlasHead
 from hf_infodist.results.atlas.packing import SQUARES, pack_logits, pack_square
@@ -173,13 +173,13 @@ def write_outputs(
     entry = AtlasEntry(
         classifier.record,
         outputs.key,
-        classifier.labels,
+        tuple(map(printable, classifier.labels)),
         architecture_of(classifier),
         sum(weights.numel() for weights in classifier.network.parameters()),
         distances.quarters,  # type: ignore[arg-type]
         accuracy_of(outputs, classifier, images),
-        licence,
-        bases,
+        licence and printable(licence),
+        tuple(map(printable, bases)),
         relation,
     )
     return write_file(folder, entry, pack_logits(outputs.logits[:]), squares)
@@ -236,7 +236,7 @@ def verify_member(file: AtlasFile, images: Images, *, execution: Execution | Non
     if outputs.key != entry.outputs:
         return Verified(entry.id, False, "its preprocessing or the images are others now")
     theirs, ours = file.logits.astype(np.float64), pack_logits(outputs.logits[:]).astype(np.float64)
-    if classifier.labels != entry.labels:
+    if tuple(map(printable, classifier.labels)) != entry.labels:
         return Verified(entry.id, False, "its classes have other names now")
     apart = float(abs(theirs - ours).max()) if theirs.shape == ours.shape else np.inf
     if apart > SAME:

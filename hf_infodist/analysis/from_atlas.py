@@ -1,6 +1,7 @@
 """Questions answered from an atlas: nothing of it is run, and of a new model only the model itself."""
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from scipy.special import log_softmax
 from hf_infodist.analysis.atlas import load_atlas_images
 from hf_infodist.distances.code import code_pair
 from hf_infodist.distances.pairwise import pairwise_distances
-from hf_infodist.errors import NotFoundError, UsageError
+from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.declared import Declared, declared_among
@@ -31,6 +32,7 @@ from hf_infodist.results.matrix import PairwiseMatrix
 
 _FIRST = 256  # images by which members are put in order before any of them is compared
 _LEAST_LOG_PROB = -12.0
+logger = logging.getLogger(__name__)
 
 
 def images_of(atlas: Atlas) -> Images:
@@ -49,7 +51,7 @@ def members_of(atlas: Atlas, names: Sequence[str] = ()) -> list[Member]:
         UnfitError: If layers are read otherwise by now.
     """
     atlas.require_same_images(replace(atlas.head, layers=LAYERS_VERSION), "this version of the package")
-    files = [atlas.find(name) for name in names] if names else atlas.files
+    files = [atlas.find(name) for name in names] if names else atlas.sound
     if not files:
         fix = f"add some: infodist atlas add MODEL… --atlas {atlas.folder}"
         raise NotFoundError(f"{atlas.folder} is empty", "no model of it can be read", fix)
@@ -228,6 +230,11 @@ class _Search:
                 0
             ]
         except _Given:
+            return False
+        except UnfitError as error:
+            if direction == "b_given_a":  # of the one asked about
+                raise
+            logger.warning("%s is left out: %s, %s", other.id, error.what, error.why)
             return False
         return True
 

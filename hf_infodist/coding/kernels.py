@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hf_infodist.coding.features import distances_of
+from hf_infodist.errors import UnfitError
 from hf_infodist.outputs.arrays import Outputs
 
 LANDMARKS = 4096
@@ -183,7 +184,11 @@ def _one_by_one(lower: Tensor, from_past: Tensor, targets: Tensor) -> tuple[Tens
 def _factor(distances: Tensor, kernel: Kernel, noise: float) -> Tensor:
     covariance = torch.exp(-kernel.gamma * distances).add_(_MEAN_VARIANCE)
     covariance.diagonal().add_(noise)
-    return torch.linalg.cholesky(covariance, out=covariance)
+    try:
+        return torch.linalg.cholesky(covariance, out=covariance)
+    except torch.linalg.LinAlgError:
+        what, why = "distances between images are none", "they belong to no features: they are damaged, or made up"
+        raise UnfitError(what, why, "remove the model that they are of from the atlas") from None
 
 
 def flattened(logits: Tensor, variances: Tensor, scales: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """One forward pass of a classifier over a sample: pixels, logits and features, kept on disk."""
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from hf_infodist.outputs.arrays import Outputs, Pixels, forget
 from hf_infodist.outputs.known import KnownOutputs
 from hf_infodist.outputs.layers import LAYERS_VERSION, Layer, choose_layers, reading
 from hf_infodist.outputs.pixels import allocate, new_folder, write_pixels
+from hf_infodist.results.atlas import keys
 from hf_infodist.results.atlas.packing import PACKING
 
 _ARRAYS = ("logits", "features", "values")
@@ -54,7 +54,7 @@ def compute_outputs(
         return KnownOutputs.of(classifier.file, outputs_key(classifier, images))
     place = Home.at(home)
     preprocessing = classifier.preprocessing
-    pixels_key, key = _pixels_key(classifier, images), outputs_key(classifier, images)
+    pixels_key, key = keys.pixels_key(images.fingerprint, preprocessing.settings), outputs_key(classifier, images)
 
     def show(what: str, total: int) -> Callable[[Iterator], Iterator]:
         def counted(steps: Iterator) -> Iterator:
@@ -87,16 +87,9 @@ def outputs_key(classifier: Classifier, images: Images) -> str:
     What an atlas has packed is not the same to the bit, and has a name of its own.
     """
     if isinstance(classifier, Member):
-        return _key("packed", PACKING, classifier.file.entry.outputs)
-    return _key(_pixels_key(classifier, images), classifier.weights_hash, LAYERS_VERSION)
-
-
-def _pixels_key(classifier: Classifier, images: Images) -> str:
-    return _key(images.fingerprint, classifier.preprocessing.settings)
-
-
-def _key(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+        return keys.digest_of("packed", PACKING, classifier.file.entry.outputs)
+    settings, weights = classifier.preprocessing.settings, classifier.weights_hash
+    return keys.outputs_key(images.fingerprint, settings, weights, LAYERS_VERSION)
 
 
 def _write_within_memory(

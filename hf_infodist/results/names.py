@@ -31,7 +31,7 @@ def find_name(word: str, names: Sequence[str], fix: str = "type {} instead") -> 
     if found:
         what, why = f"{word!r} is the end of {len(found)} names", f"they are {_list(found)}"
         raise UsageError(what, why, fix.format(found[0]))
-    close = (get_close_matches(word, names, 1, 0) or names)[0]
+    close = (get_close_matches(word, names, 1, 0) or [*names, plain])[0]
     what, why = f"no model is named {word!r} here, nor ends so", f"there are {len(names)}: {_list(names)}"
     raise NotFoundError(what, why, fix.format(close))
 

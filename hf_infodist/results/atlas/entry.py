@@ -6,7 +6,31 @@ from typing import Any
 
 from hf_infodist.results.records import ModelRecord, package_versions
 
+MOST_CLASSES = 10**5
+"""Of a model: as many as fit into memory with the images of an atlas."""
+
 _LONGEST = 500  # characters of a name
+
+
+def printable(text: str, longest: int = _LONGEST) -> str:
+    """Return a text as a line that no terminal acts upon: without control characters, and not too long."""
+    return "".join(one if one.isprintable() else " " for one in text[:longest])
+
+
+def check_names(*texts: object) -> None:
+    """Refuse what is no name; None stands for one that is missing.
+
+    Raises:
+        ValueError: If one of them is no line of text.
+    """
+    for text in texts:
+        if text is not None and not (isinstance(text, str) and len(text) <= _LONGEST and text.isprintable()):
+            raise ValueError("it has a name that is no line of text")
+
+
+def is_count(value: object, most: int) -> bool:
+    """Tell whether something is a whole number from 1 on."""
+    return type(value) is int and 0 < value <= most
 
 
 @dataclass(frozen=True)
@@ -65,26 +89,28 @@ class AtlasEntry:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no entry of an atlas: {error}") from None
-        entry._check()
+        entry.check()
         return entry
 
-    def _check(self) -> None:
-        """Refuse what a stranger's file may say and no model is."""
+    def check(self) -> None:
+        """Refuse what a stranger's file may say and no model is.
+
+        Raises:
+            ValueError: If it does.
+        """
         model = self.model
-        texts = [model.id, model.library, model.revision, model.weights, self.outputs, self.architecture]
-        texts += [self.licence, self.relation, self.made, *self.base_models, *self.labels]
-        for text in texts:
-            if text is not None and not (isinstance(text, str) and len(text) <= _LONGEST and text.isprintable()):
-                raise ValueError("it has a name that is no line of text")
+        check_names(model.id, model.library, model.revision, model.weights, self.outputs, self.architecture)
+        check_names(self.licence, self.relation, self.made, *self.base_models, *self.labels)
         if not model.id or not isinstance(model.preprocessing, dict):
             raise ValueError("it does not say which model it is of")
-        if not (_count(model.num_classes) and model.num_classes == len(self.labels)):
-            raise ValueError(f"it names {len(self.labels)} of {model.num_classes} classes")
-        if len(self.quarters) != 4 or not all(isinstance(n, int) and 0 <= n < 10**6 for n in self.quarters):
+        if not (is_count(model.num_classes, MOST_CLASSES) and model.num_classes == len(self.labels)):
+            raise ValueError(f"it names {len(self.labels)} of {printable(repr(model.num_classes), 20)} classes")
+        if len(self.quarters) != 4 or not all(type(n) is int and 0 <= n < 10**6 for n in self.quarters):
             raise ValueError("it does not say how many layers were read")
+        if type(self.parameters) is not int or not 0 <= self.parameters < 10**15:
+            raise ValueError("it does not say how many weights the model has")
         if self.accuracy is not None and not (isinstance(self.accuracy, float) and 0 <= self.accuracy <= 1):
-            raise ValueError(f"its accuracy is {self.accuracy!r}")
-
-
-def _count(value: object) -> bool:
-    return isinstance(value, int) and 0 < value < 10**7
+            raise ValueError(f"its accuracy is {printable(repr(self.accuracy), 20)}")
+        if not isinstance(self.versions, dict):
+            raise ValueError("it does not say which versions of libraries have run the model")
+        check_names(*self.versions, *self.versions.values())

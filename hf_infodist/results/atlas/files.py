@@ -1,9 +1,8 @@
 """One model of an atlas in one file of safetensors: data, whoever wrote it; nothing of it is executed."""
 
 import json
-import os
-import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,12 +11,18 @@ from numpy.typing import NDArray
 
 from hf_infodist.errors import UnfitError
 from hf_infodist.home import sync
-from hf_infodist.results.atlas.entry import AtlasEntry
-from hf_infodist.results.atlas.packing import PACKING, SQUARES
+from hf_infodist.results.atlas.entry import AtlasEntry, is_count, printable
+from hf_infodist.results.atlas.header import Slot, parse, read_header
+from hf_infodist.results.atlas.keys import KEY
+from hf_infodist.results.atlas.packing import MOST_IMAGES, PACKING, SQUARES
+from hf_infodist.results.atlas.parts import flush, part_of
 
 SUFFIX = ".safetensors"
 _SQUARE = "distances."  # begins the names of distances
 _METADATA = "infodist"  # one key: the bytes of a file do not depend on the order of several
+_DTYPES = {"F16": np.float16, "F32": np.float32, "U16": np.uint16}
+_AT_ONCE = 2**20  # logits looked at
+_LARGEST = 1e30  # size of a logit: differences of two of them are still numbers in single precision
 
 
 @dataclass(frozen=True)
@@ -28,43 +33,39 @@ class AtlasFile:
         path: Where it lies.
         entry: What it says of its model.
         k: Number of images.
+        slots: Where its numbers lie.
     """
 
     path: Path
     entry: AtlasEntry
     k: int
-    loud: bool = False  # logits are in single precision
-
-    @cached_property
-    def _offsets(self) -> tuple[int, dict[str, int]]:
-        """Return where numbers begin, by name."""
-        with self.path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-        return 8 + length, {name: one["data_offsets"][0] for name, one in header.items() if name[0] != "_"}
+    slots: Mapping[str, Slot] = field(repr=False, compare=False)
 
     @cached_property
     def logits(self) -> NDArray[np.floating]:
         """The packed logits, ``[k, C]``, mapped from the file.
 
         Raises:
-            UnfitError: If one of them is no number.
+            UnfitError: If one of them is no number, or larger than any model's.
         """
-        logits = self._map("logits", np.float32 if self.loud else np.float16, (self.k, self.entry.model.num_classes))
-        if not np.isfinite(logits).all():
-            why = "it has logits that are no numbers"
-            raise UnfitError(f"{self.path} is damaged", why, "remove it, and add the model again")
+        logits = self._map("logits")
+        rows = max(1, _AT_ONCE // self.entry.model.num_classes)
+        for first in range(0, self.k, rows):
+            block = logits[first : first + rows]
+            if not (np.isfinite(block).all() and float(np.abs(block).max()) <= _LARGEST):
+                why = "it has logits that are no numbers"
+                raise UnfitError(f"{self.path} is damaged", why, "remove it, and add the model again")
         return logits
 
     def square(self, name: str) -> NDArray[np.uint16]:
         """Return packed distances between images, ``[k (k - 1) / 2]``, of one of `SQUARES`, mapped from the file."""
-        return self._map(_SQUARE + name, np.uint16, (_pairs(self.k),))
+        return self._map(_SQUARE + name)
 
-    def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray:
-        first, offsets = self._offsets
-        if 0 in shape:
-            return np.zeros(shape, dtype)
-        return np.memmap(self.path, dtype, "r", first + offsets[name], shape)
+    def _map(self, name: str) -> NDArray:
+        slot = self.slots[name]
+        if 0 in slot.shape:
+            return np.zeros(slot.shape, _DTYPES[slot.dtype])
+        return np.memmap(self.path, _DTYPES[slot.dtype], "r", slot.first, slot.shape)
 
 
 def write_file(folder: Path, entry: AtlasEntry, logits: NDArray[np.floating], squares: dict[str, NDArray]) -> Path:
@@ -73,18 +74,18 @@ def write_file(folder: Path, entry: AtlasEntry, logits: NDArray[np.floating], sq
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{entry.outputs}{SUFFIX}"
-    new = folder / f".{uuid.uuid4().hex}.part"
     told = json.dumps({"packing": PACKING, "k": len(logits), "entry": entry.to_dict()}, sort_keys=True)
-    try:
-        save_file(
-            {"logits": logits} | {_SQUARE + name: packed for name, packed in squares.items()}, new, {_METADATA: told}
-        )
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
+    tensors = {"logits": logits} | {_SQUARE + name: packed for name, packed in squares.items()}
+    with part_of(folder) as new:
+        save_file(tensors, new, {_METADATA: told})
+        try:
+            _check(new, entry.outputs)
+        except ValueError as error:
+            what, why = f"{printable(entry.id)} cannot be put into an atlas", str(error)
+            raise UnfitError(what, why, "leave it out, or give it other names") from None
+        flush(new)
         new.replace(path)
         sync(folder)
-    finally:
-        new.unlink(missing_ok=True)
     return path
 
 
@@ -95,35 +96,33 @@ def open_file(path: Path) -> AtlasFile:
         FileNotFoundError: If it is not there.
         ValueError: If it is something else: damaged, of another packing, or hostile.
     """
-    from safetensors import SafetensorError, safe_open
+    return _check(path, path.name.removesuffix(SUFFIX))
 
-    try:
-        with safe_open(path, "numpy") as file:
-            told, names = (file.metadata() or {}).get(_METADATA), set(file.keys())
-            found = {
-                name: (file.get_slice(name).get_dtype(), tuple(file.get_slice(name).get_shape())) for name in names
-            }
-    except SafetensorError as error:
-        raise ValueError(f"it is no whole file of safetensors: {error}") from None
-    if told is None:
+
+def _check(path: Path, outputs: str) -> AtlasFile:
+    """Read a file that is to be of certain outputs."""
+    about, slots = read_header(path)
+    if _METADATA not in about:
         raise ValueError("it is not of an atlas")
-    fields = json.loads(told)
-    if not isinstance(fields, dict) or fields.get("packing") != PACKING:
+    fields = parse(about[_METADATA])
+    if fields.get("packing") != PACKING:
         raise ValueError(f"it is packed otherwise than by version {PACKING}")
     entry, k = AtlasEntry.from_dict(fields.get("entry") or {}), fields.get("k")
-    if not isinstance(k, int) or k < 1:
-        raise ValueError(f"it is of {k!r} images")
-    loud = found.get("logits", ("",))[0] == "F32"
+    if not is_count(k, MOST_IMAGES):
+        raise ValueError(f"it is of {printable(repr(k), 20)} images, of {MOST_IMAGES} at most")
+    assert isinstance(k, int)
+    loud = slots["logits"].dtype == "F32" if "logits" in slots else False
     wanted = {
         "logits": ("F32" if loud else "F16", (k, entry.model.num_classes)),
         **{_SQUARE + name: ("U16", (_pairs(k),)) for name in SQUARES},
     }
+    found = {name: (slot.dtype, slot.shape) for name, slot in slots.items()}
     if found != wanted:
         wrong = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         raise ValueError(f"{wrong[0]} is {found.get(wrong[0])} instead of {wanted.get(wrong[0])}")
-    if entry.outputs != path.name.removesuffix(SUFFIX):
+    if entry.outputs != outputs or not KEY.fullmatch(outputs):
         raise ValueError(f"it is of the outputs {entry.outputs}, not of those that it is named by")
-    return AtlasFile(path, entry, k, loud)
+    return AtlasFile(path, entry, k, slots)
 
 
 def _pairs(k: int) -> int:

@@ -2,64 +2,25 @@
 
 import json
 import logging
+import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from hf_infodist.errors import NotFoundError, UnfitError, UsageError, telling_of_system
-from hf_infodist.home import write_durably
+from hf_infodist.errors import UnfitError, UsageError, telling_of_system
+from hf_infodist.home import sync, write_durably
+from hf_infodist.results.atlas.entry import printable
 from hf_infodist.results.atlas.files import SUFFIX, AtlasFile, open_file
+from hf_infodist.results.atlas.head import HEAD, AtlasHead, read_head
+from hf_infodist.results.atlas.keys import outputs_key
+from hf_infodist.results.atlas.parts import flush, leads_out, part_of, remove_forgotten
 from hf_infodist.results.names import find_name
-from hf_infodist.results.records import ImagesRecord
 
-SCHEMA = "infodist.atlas/1"
-HEAD, INDEX, MODELS = "atlas.json", "index.parquet", "models"
+INDEX, MODELS = "index.parquet", "models"
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AtlasHead:
-    """Which images an atlas is of.
-
-    Attributes:
-        images: The sample. The pictures themselves may be private: outputs are enough for those who have them too.
-        layers: Version of what is read of the layers of a model.
-        labels: Class of each image, ``[k]``; -1 where there is none; empty where images have no classes.
-        label_names: A name for each class.
-    """
-
-    images: ImagesRecord
-    layers: int
-    labels: tuple[int, ...] = ()
-    label_names: tuple[str, ...] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON types, schema ``infodist.atlas/1``."""
-        names = None if self.label_names is None else list(self.label_names)
-        fields = {"images": vars(self.images).copy(), "layers": self.layers, "labels": list(self.labels)}
-        return {"schema": SCHEMA, **fields, "label_names": names}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "AtlasHead":
-        """Rebuild a head from `to_dict`.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        if fields.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {fields.get('schema')!r} and not {SCHEMA!r}")
-        try:
-            images, labels, names = ImagesRecord(**fields["images"]), fields["labels"], fields["label_names"]
-            head = cls(images, fields["layers"], tuple(labels), None if names is None else tuple(names))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"it has other fields: {error}") from None
-        if not isinstance(images.k, int) or images.k < 1 or len(head.labels) not in (0, images.k):
-            raise ValueError(f"it is of {images.k!r} images, with {len(head.labels)} labels")
-        return head
 
 
 @dataclass(frozen=True)
@@ -73,28 +34,27 @@ class Atlas:
         folder: Where.
         head: Of which images.
         writable: Whether damaged files may be set aside, and the table be written.
+        within: Where links may lead to; nowhere else than to the folder if None.
     """
 
     folder: Path
     head: AtlasHead
     writable: bool = field(default=True, compare=False)
+    within: Path | None = field(default=None, compare=False)
 
     @classmethod
-    def open(cls, folder: Path, *, writable: bool = True) -> "Atlas":
+    def open(cls, folder: Path, *, writable: bool = True, within: Path | None = None) -> "Atlas":
         """Read what a folder is of.
 
         Raises:
             NotFoundError: If it is no atlas.
             UnfitError: If its head is damaged.
         """
-        path = folder / HEAD
-        try:
-            return cls(folder, AtlasHead.from_dict(json.loads(path.read_text())), writable)
-        except FileNotFoundError:
-            why, fix = f"there is no {HEAD} in it", f"begin one: infodist atlas add MODEL… --atlas {folder} -i DATASET"
-            raise NotFoundError(f"{folder} is no atlas", why, fix) from None
-        except (ValueError, AttributeError) as error:
-            raise UnfitError(f"{path} is damaged", str(error), "fetch it again, or begin another atlas") from None
+        head = read_head(folder, within or folder)
+        if leads_out(folder / MODELS, within or folder):
+            why, fix = "its models are the files of another folder", "fetch it again, or begin another atlas"
+            raise UnfitError(f"{folder} is damaged", why, fix)
+        return cls(folder, head, writable, within)
 
     @classmethod
     def begin(cls, folder: Path, head: AtlasHead) -> "Atlas":
@@ -105,10 +65,12 @@ class Atlas:
         """
         with telling_of_system():
             (folder / MODELS).mkdir(parents=True, exist_ok=True)
+            for place in (folder, folder / MODELS):
+                remove_forgotten(place)
             if not (folder / HEAD).exists():
-                new = folder / f".{uuid.uuid4().hex}.part"
-                write_durably(new, json.dumps(head.to_dict(), sort_keys=True).encode())
-                new.replace(folder / HEAD)
+                with part_of(folder) as new:
+                    write_durably(new, json.dumps(head.to_dict(), sort_keys=True).encode())
+                    _name(new, folder / HEAD)
         atlas = cls.open(folder)
         atlas.require_same_images(head, str(head.images))
         return atlas
@@ -142,6 +104,11 @@ class Atlas:
         return tuple(sorted(found, key=lambda file: (file.entry.id, file.entry.outputs)))
 
     @property
+    def sound(self) -> tuple[AtlasFile, ...]:
+        """All models whose logits are numbers, by name; others are set aside with a word. It reads all logits."""
+        return tuple(file for file in self.files if self._is_sound(file))
+
+    @property
     def names(self) -> list[str]:
         """Names of the models."""
         return [file.entry.id for file in self.files]
@@ -173,28 +140,41 @@ class Atlas:
         while there != (now := self._listed()):
             there = now
             files = Atlas(self.folder, self.head).files
-            new = self.folder / f".{uuid.uuid4().hex}.part"
-            with telling_of_system():
-                try:
-                    to_table(files).to_parquet(new, index=False)
-                    new.replace(self.folder / INDEX)
-                finally:
-                    new.unlink(missing_ok=True)
+            with telling_of_system(), part_of(self.folder) as new:
+                to_table(files).to_parquet(new, index=False)
+                new.replace(self.folder / INDEX)
 
     def _listed(self) -> list[str]:
         return sorted(path.name for path in self.models.glob(f"*{SUFFIX}"))
 
     def _read(self, path: Path) -> AtlasFile | None:
         try:
+            if path.is_symlink() and (leads_out(path, self.within or self.folder) or not path.exists()):
+                raise ValueError("it is a link to elsewhere")
             file = open_file(path)
             if file.k != self.head.images.k:
                 raise ValueError(f"it is of {file.k} images instead of {self.head.images.k}")
+            model, head = file.entry.model, self.head
+            if file.entry.outputs != outputs_key(
+                head.images.fingerprint, model.preprocessing, model.weights, head.layers
+            ):
+                raise ValueError("it is of other images than its atlas, or not what it says")
             return file
         except FileNotFoundError:
             return None  # somebody has set it aside this moment
+        except OSError as error:  # it may be readable again
+            logger.warning("%s cannot be read (%s): left out", printable(str(path)), error.strerror)
+            return None
         except ValueError as error:
             self.set_aside(path, str(error))
             return None
+
+    def _is_sound(self, file: AtlasFile) -> bool:
+        try:
+            return len(file.logits) > 0
+        except UnfitError as error:
+            self.set_aside(file.path, error.why)
+            return False
 
     def set_aside(self, path: Path, why: str) -> None:
         """Take a file out of the atlas, and say so; of an atlas that is not ours it is only left out."""
@@ -204,32 +184,41 @@ class Atlas:
                 aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.unreadable")
                 path.rename(aside)
                 fate = f"kept as {aside.name}, and left out"
-        logger.warning("%s cannot be read (%s): %s", path, why, fate)
+        logger.warning("%s cannot be read (%s): %s", printable(str(path)), printable(why), printable(fate))
 
-    def merge(self, other: "Atlas") -> "Joined":
+    def merge(self, other: "Atlas", only: Collection[str] | None = None) -> "Joined":
         """Take over the models of another atlas; those that are there stay as they are.
+
+        Args:
+            other: Of the same images.
+            only: Which of its models, by outputs; all of them if None.
 
         Raises:
             UnfitError: If it is of other images.
         """
+        self.require_same_images(other.head, str(other.folder))
+        listed = [name.removesuffix(SUFFIX) for name in other._listed()]
+        found: dict[str, list[str]] = {"new": [], "same": []}
+        for outputs in listed if only is None else [name for name in listed if name in only]:
+            file = other.file(outputs)
+            if file is None or not other._is_sound(file):
+                found.setdefault("unreadable", []).append(printable(outputs + SUFFIX))
+            elif self.file(outputs):
+                found["same"].append(file.entry.id)
+            else:
+                self._take_over(file.path)
+                found["new"].append(file.entry.id)
+        self.write_index()
+        return Joined(**{name: tuple(sorted(names)) for name, names in found.items()})
+
+    def _take_over(self, path: Path) -> None:
         import shutil
 
-        self.require_same_images(other.head, str(other.folder))
-        new: list[str] = []
-        same: list[str] = []
-        for file in other.files:
-            target = self.models / file.path.name
-            (same if target.exists() else new).append(file.entry.id)
-            if not target.exists():
-                part = self.models / f".{uuid.uuid4().hex}.part"
-                with telling_of_system():
-                    try:
-                        shutil.copyfile(file.path, part)
-                        part.replace(target)
-                    finally:
-                        part.unlink(missing_ok=True)
-        self.write_index()
-        return Joined(tuple(new), tuple(same))
+        with telling_of_system(), part_of(self.models) as new:
+            shutil.copyfile(path, new)
+            flush(new)
+            new.replace(self.models / path.name)
+            sync(self.models)
 
 
 @dataclass(frozen=True)
@@ -239,7 +228,19 @@ class Joined:
     Attributes:
         new: Taken over.
         same: There already.
+        unreadable: Files that could not be read, and were left out.
     """
 
     new: tuple[str, ...]
     same: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+
+
+def _name(new: Path, final: Path) -> None:
+    """Give a file its name, unless somebody was faster."""
+    try:
+        os.link(new, final)
+    except FileExistsError:
+        pass
+    except PermissionError:  # the file system has no hard links
+        new.rename(final)

@@ -12,6 +12,9 @@ PACKING = 1
 SQUARES = ("first", "second", "third", "last", "penultimate", "logits")
 """Features between whose images distances are kept; those of all layers are the mean of the four quarters."""
 
+MOST_IMAGES = 4096
+"""Of an atlas: distances between all pairs of them are kept, and kernels are exact up to there."""
+
 LOUDEST = 64.0
 """Size of logits up to which half precision will do; louder ones are kept as they are."""
 

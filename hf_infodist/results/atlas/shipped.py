@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hf_infodist.errors import NotFoundError
+from hf_infodist.results.atlas import hub
 from hf_infodist.results.atlas.folder import Atlas
 
 SHIPPED = {"demo:digits": Path(__file__).parent / "digits"}
@@ -13,16 +13,10 @@ def open_atlas(word: str) -> Atlas:
     """Open an atlas by what a user types.
 
     Args:
-        word: A folder, or ``demo:digits``.
+        word: A folder, ``org/name[@revision]`` of a dataset repository, or ``demo:digits``.
 
     Raises:
-        NotFoundError: If there is none.
+        NotFoundError: If there is none, or it cannot be reached.
         UnfitError: If it is damaged.
     """
-    if word in SHIPPED:
-        return Atlas.open(SHIPPED[word], writable=False)
-    folder = Path(word).expanduser()
-    if not folder.is_dir():
-        fix = f"infodist atlas add MODEL… --atlas {word} -i DATASET begins one; {next(iter(SHIPPED))} is always there"
-        raise NotFoundError(f"there is no atlas {word!r}", "it is no folder", fix)
-    return Atlas.open(folder)
+    return Atlas.open(SHIPPED[word], writable=False) if word in SHIPPED else hub.open_atlas(word)
