@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from hf_infodist.analysis.ensemble import choose_ensemble
     from hf_infodist.analysis.geometry import Geometry, isomap
     from hf_infodist.analysis.lineage import Lineage
+    from hf_infodist.analysis.neighbours import Neighbours
     from hf_infodist.distances.distance import codelength, complexity, information_distance, information_transfer
     from hf_infodist.distances.pairwise import pairwise_distances
     from hf_infodist.distances.transfer import rank_checkpoints
@@ -33,6 +34,7 @@ _HOMES = {
     "InfodistError": "errors",
     "InformationDistance": "results.distance",
     "Lineage": "analysis.lineage",
+    "Neighbours": "analysis.neighbours",
     "PairwiseMatrix": "results.matrix",
     "Ranking": "results.ranking",
     "Sample": "images.request",
@@ -59,6 +61,7 @@ __all__ = [
     "InfodistError",
     "InformationDistance",
     "Lineage",
+    "Neighbours",
     "PairwiseMatrix",
     "Ranking",
     "Sample",
