@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import SmallNet, noise_images, transform
 
+from hf_infodist.coding import kernels
 from hf_infodist.errors import NotFoundError
+from hf_infodist.images.sample import load_images
+from hf_infodist.models.load import load_classifier
+from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies import faithfulness, invariance, run_study
 from hf_infodist.studies.measures import changed_by
-from hf_infodist.studies.measures.compare import MEASURES, SIMILARITIES
+from hf_infodist.studies.measures.compare import MEASURES, SIMILARITIES, compare, compare_all
 from hf_infodist.studies.networks import data
 from hf_infodist.studies.networks import setting as _setting
 from hf_infodist.studies.networks.resnet import Architecture
@@ -99,6 +104,25 @@ def test_identification_is_by_the_nearest_mean_of_the_other_seeds():
     assert faithfulness.identified(shifted) == pytest.approx(2 / 6)  # but the outer ones
     flat = np.ones((3, 4))
     assert faithfulness.identified(flat) == 0.25
+
+
+@pytest.mark.slow
+def test_one_network_against_many_costs_one_factorisation_more_than_there_are(monkeypatch, tmp_path):
+    nets = [load_classifier(SmallNet(seed=seed), transform=transform) for seed in range(3)]
+    images, protocol, made = load_images(noise_images(40), k=40), PROTOCOLS["standard"], []
+
+    class Counted(kernels.Factors):
+        def __init__(self, *args):
+            made.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(kernels, "Factors", Counted)
+    monkeypatch.setenv("INFODIST_HOME", str(tmp_path / "together"))
+    together = compare_all(nets[:2], nets[2], images, protocol)
+    assert len(made) == 3
+    monkeypatch.setenv("INFODIST_HOME", str(tmp_path / "alone"))
+    assert together == [compare(net, nets[2], images, protocol) for net in nets[:2]]
+    assert len(made) == 3 + 4 and together[0] != together[1]
 
 
 def test_paper_scale_is_that_of_the_paper(monkeypatch):

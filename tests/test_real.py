@@ -55,6 +55,20 @@ def test_demo_runs_offline_and_says_what_the_number_means():
     )
 
 
+@pytest.mark.slow
+def test_the_neighbours_that_the_readme_shows_are_those_that_are_measured():
+    page = (ROOT / "hf_infodist" / "analysis" / "README.md").read_text()
+    (shown,) = re.findall(r"```\n(nearest to demo:cnn,.*?)```", page, re.S)
+    done = subprocess.run(
+        [INFODIST, "nearest", "demo:cnn", "demo:vit", "random:demo:cnn", "-i", "digits", "-k", "200"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (told, numbers), (here, measured) = apart(shown), apart(done.stdout)
+    assert done.returncode == 0 and told == here and numbers == pytest.approx(measured, rel=0.03)
+
+
 def test_python_of_the_readme_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     namespace = {}

@@ -15,7 +15,7 @@ from hf_infodist.studies.networks import finetune, starts
 from hf_infodist.studies.networks.data import shapes
 from hf_infodist.studies.networks.finetune import Reached, Run, best_rate, reached
 from hf_infodist.studies.networks.zoo import ARCHITECTURES, Checkpoint
-from hf_infodist.studies.start_errors import coverage
+from hf_infodist.studies.start_errors import covered
 
 TRUTH = np.array([0.1, 0.5, 0.3, 0.9, 0.7])
 
@@ -106,9 +106,9 @@ def test_the_study_runs_and_repeats_itself(small, monkeypatch, tmp_path, capsys)
 def test_errors_that_hold_cover_what_they_promise_and_those_that_leave_out_a_noise_do_not():
     rng = np.random.default_rng(0)
     prices = rng.exponential(size=(40, 6, 200)) + rng.exponential(size=(40, 1, 200))  # labels hard for all
-    right = coverage(prices)
+    right = covered(prices)
     assert right["pairs"] == 15 and 0.6 < right["within one error"] < 0.75 and 0.92 < right["within two errors"] < 0.98
     assert right["best in the mean is tied or best"] > 0.9 and right["candidates tied or best"] > 5
-    apart = coverage(prices - 0.3 * np.eye(6)[0][:, None])
+    apart = covered(prices - 0.3 * np.eye(6)[0][:, None])
     assert apart["best in the mean is tied or best"] == 1 and apart["candidates tied or best"] < 2
-    assert coverage(prices + 0.2 * rng.normal(size=(40, 6, 1)))["within two errors"] < 0.6
+    assert covered(prices + 0.2 * rng.normal(size=(40, 6, 1)))["within two errors"] < 0.6

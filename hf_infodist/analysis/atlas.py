@@ -82,6 +82,9 @@ def load_atlas_images(atlas: Atlas, images: Any = None) -> Images:
         NotFoundError: If they are not there.
     """
     wanted = sample_of(atlas.head)
+    if isinstance(images, Sample) and (images.k not in (None, wanted.k) or images.seed not in (0, wanted.seed)):
+        what = f"{images.k or wanted.k} images, seed {images.seed}, are not those of {atlas.folder}"
+        raise UnfitError(what, f"it is of {atlas.head.images}", "leave out -k and --seed")
     drawn = load_images(wanted if images is None else Sample.of(images, k=wanted.k, seed=wanted.seed))
     if drawn.fingerprint != atlas.head.images.fingerprint:
         why = f"the atlas is of images with the fingerprint {atlas.head.images.fingerprint[:12]}"

@@ -97,7 +97,7 @@ def declared_in(atlas: Atlas) -> dict[str, Declared]:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Compared:
     """How far placing a model has come.
 
     Attributes:
@@ -117,7 +117,7 @@ def nearest_in_atlas(
     images: Any = None,
     protocol: str | CodingProtocol = "standard",
     execution: Execution | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_compared: Callable[[Compared], None] = lambda compared: None,
     progress: bool = False,
 ) -> list[InformationDistance]:
     """Find the models of an atlas that are nearest to one; only that one is run, unless the atlas has it.
@@ -132,7 +132,7 @@ def nearest_in_atlas(
         images: The images of the atlas, where they lie elsewhere than it says.
         protocol: How students are priced.
         execution: How it is carried out.
-        on_progress: Called after each model of the atlas.
+        on_compared: Called after each model of the atlas.
         progress: Whether to show a bar while the model is run.
 
     Returns:
@@ -156,12 +156,12 @@ def nearest_in_atlas(
     count = len(others) if n is None else min(n, len(others))
     ordered = search.order(others)
     search.compare(ordered[:count], count)
-    on_progress(Progress(count, len(others)))
+    on_compared(Compared(count, len(others)))
     left = []
     for number, other in enumerate(ordered[count:], count + 1):
         if search.costs_no_more(other, "b_given_a", search.limit(count)):
             left.append(other)
-        on_progress(Progress(number, len(others)))
+        on_compared(Compared(number, len(others)))
     search.compare(left, count)
     return [search.result(one) for one in search.nearest(count)]
 

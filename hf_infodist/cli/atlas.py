@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_infodist.cli.atlas_exchange import merge_atlas, pull_atlas, push_atlas, verify_atlas
 from hf_infodist.cli.matrix import read_names
 from hf_infodist.cli.options import ManyModels, Output, command
 from hf_infodist.cli.terminal import say
@@ -23,7 +24,7 @@ atlas = typer.Typer(
 )
 
 AtlasFolder = Annotated[Path, typer.Option("--atlas", help="The folder of the atlas.")]
-AnyAtlas = Annotated[str, typer.Option("--atlas", help="The atlas: a folder, or demo:digits.")]
+AnyAtlas = Annotated[str, typer.Option("--atlas", help="The atlas: a folder, org/name of the Hub, or demo:digits.")]
 
 
 @atlas.command("add")
@@ -119,3 +120,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return text_table(header, cells, left=(0, 1, 5, 6, 8), names=[row["model"] for row in rows])
+
+
+for name, exchange in (("verify", verify_atlas), ("merge", merge_atlas), ("pull", pull_atlas), ("push", push_atlas)):
+    atlas.command(name)(exchange)

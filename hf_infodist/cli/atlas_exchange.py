@@ -66,7 +66,9 @@ def merge_atlas(
     folder: _Folder,
     report: Output,
 ) -> None:
-    """Take over the models of another folder; those that are there stay as they are.
+    """Take over the models of another atlas.
+
+    It is of the same images; models that are there already stay as they are.
 
     Example: infodist atlas merge /mnt/theirs --atlas atlas
     """

@@ -8,7 +8,8 @@ import typer
 
 from hf_infodist.cli.comparing import code_complexity, compare_pair
 from hf_infodist.cli.options import MODEL, Atlas, Coding, Matrix, OneModel, Output, Report, Run, Work, command
-from hf_infodist.cli.terminal import check_folder, interactive, say
+from hf_infodist.cli.progress import comparing
+from hf_infodist.cli.terminal import check_folder, interactive, say, silent
 from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 
@@ -74,7 +75,7 @@ def card(
         what, why = f"a card of {model!r} among what?", "the others are either named or those of an atlas"
         raise UsageError(what, why, f"infodist card {model} --among OTHER, or infodist card {model} --atlas FOLDER")
     if atlas:
-        results = place(atlas, model, sample, coding, n)
+        results = place(atlas, model, sample, coding, run, n)
         among, images = [one.model_b.id for one in results], results[0].images.id
         repo = cards.check_pull_request(model, among, images) if pull_request else ""
     else:
@@ -165,7 +166,8 @@ def nearest(
     """Rank the models that are nearest to one.
 
     The others are named, or those of a matrix, or of an atlas, of which nothing is loaded; if nothing is said, those
-    of the atlas demo:digits. Of a matrix the end of a name will do, if no other ends so.
+    of the atlas demo:digits. It says how much farther each is than the nearest, image by image, and whether that may
+    be chance. Of a matrix the end of a name will do, if no other ends so.
 
     Example: infodist nearest demo:cnn demo:vit random:demo:cnn -i digits
     """
@@ -180,7 +182,7 @@ def nearest(
     if matrix is not None:
         known = read_matrix(matrix)
     elif not others:
-        known = of_results(place(atlas or _SHIPPED, model, sample, coding, n, fresh=run.fresh))
+        known = of_results(place(atlas or _SHIPPED, model, sample, coding, run, n))
         model = known.models[0].id
     else:
         known = of_results([compare_pair(context, (model, other), sample, coding, run) for other in others or ()])
@@ -192,9 +194,7 @@ def nearest(
     report.show(found, "\n".join(names), told)
 
 
-def place(
-    atlas: str, model: str, sample: Sample, coding: Coding, n: int, *, fresh: bool = False
-) -> "list[InformationDistance]":
+def place(atlas: str, model: str, sample: Sample, coding: Coding, run: Run, n: int) -> "list[InformationDistance]":
     """Find the models of an atlas that are nearest to one.
 
     Args:
@@ -202,8 +202,8 @@ def place(
         model: Which.
         sample: Its images, if they are said to lie elsewhere than the atlas says.
         coding: How students are priced.
+        run: Whether what is stored is computed again, and for how long.
         n: How many.
-        fresh: Whether to compute what the store has already.
     """
     from hf_infodist.results.atlas.shipped import open_atlas
 
@@ -214,6 +214,14 @@ def place(
 
     elsewhere = None if sample == Sample() else sample
     protocol = coding.resolve(there.head.images.seed)
-    return nearest_in_atlas(
-        there, model, n, images=elsewhere, protocol=protocol, execution=Execution(fresh=fresh), progress=interactive()
-    )
+    with comparing(run.time_limit) as on_compared, silent("hf_infodist.distances.code"):  # of each that is stored
+        return nearest_in_atlas(
+            there,
+            model,
+            n,
+            images=elsewhere,
+            protocol=protocol,
+            execution=Execution(fresh=run.fresh),
+            on_compared=on_compared,
+            progress=interactive(),
+        )

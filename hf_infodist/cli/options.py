@@ -32,7 +32,8 @@ Matrix = Annotated[
     Path | None, typer.Option("--matrix", help="Read the distances from a file of 'infodist matrix -o'.")
 ]
 Atlas = Annotated[
-    str | None, typer.Option("--atlas", help="Ask this atlas, without any weights: a folder, or demo:digits.")
+    str | None,
+    typer.Option("--atlas", help="Ask this atlas, without any weights: a folder, org/name, or demo:digits."),
 ]
 K = Annotated[int | None, typer.Option("-k", help="Use so many images. [default: all, at most 2000]")]
 TimeLimit = Annotated[float | None, typer.Option("--time-limit", help="Give up after so many minutes (exit code 5).")]

@@ -14,6 +14,7 @@ from hf_infodist.results.words import to_bits
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from hf_infodist.analysis.from_atlas import Compared
     from hf_infodist.distances.plan import Status
 
 _RUNNING_SHOWN = 3
@@ -85,6 +86,27 @@ def live(time_limit: float | None = None) -> Iterator[Callable[["Status"], None]
         raise _over(last[0], time_limit or 0) from None
     finally:
         show.close()
+
+
+@contextmanager
+def comparing(time_limit: float | None = None) -> Iterator[Callable[["Compared"], None]]:
+    """Show with how many models of an atlas one has been compared: a bar on a terminal, of which nothing stays.
+
+    Args:
+        time_limit: Minutes after which it raises a `ResourceError`.
+    """
+    from tqdm import tqdm
+
+    started = time.monotonic()
+    with tqdm(unit="model", desc="comparing", file=sys.stderr, leave=False, disable=not interactive(), delay=1) as bar:
+
+        def update(now: "Compared") -> None:
+            bar.total = now.total
+            bar.update(now.compared - bar.n)
+            if time_limit and time.monotonic() - started > 60 * time_limit:
+                raise _over(f"{now.compared} of {now.total} models", time_limit)
+
+        yield update
 
 
 def _over(done: str, minutes: float) -> ResourceError:

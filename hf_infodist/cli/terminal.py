@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def log_to_standard_error() -> None:
     log.setLevel(logging.INFO)
     if not log.handlers:
         log.addHandler(Messages())
+
+
+@contextmanager
+def silent(logger: str) -> Iterator[None]:
+    """Let a part of the package warn, and say nothing else."""
+    speaker = logging.getLogger(logger)
+    level = speaker.level
+    speaker.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        speaker.setLevel(level)
 
 
 def show(fields: dict[str, Any], text: Callable[[], str], brief: str, output: Path | None = None) -> None:

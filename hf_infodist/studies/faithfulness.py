@@ -34,7 +34,7 @@ from torch import nn
 
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.processes import make_accelerator, one_thread
-from hf_infodist.studies.measures.compare import INFODIST, MEASURES, SIMILARITIES, Comparison, compare
+from hf_infodist.studies.measures.compare import INFODIST, MEASURES, SIMILARITIES, Comparison, compare_all
 from hf_infodist.studies.networks import changes
 from hf_infodist.studies.networks import setting as _setting
 from hf_infodist.studies.networks.data import Task
@@ -83,13 +83,18 @@ class Experiment:
         """Compare θ(c) with θ_B."""
         images = _setting.sample(self.setting, self.test, self.seed)
         goal = _setting.classifier(b, labels, self.test, "θ_B")
-        rows = []
-        for share in SHARES:
-            network = changes.interpolated(a, b, share)
-            mixed = _setting.classifier(network, labels, self.test, f"θ({share:g})")
-            found = compare(mixed, goal, images, self.setting.coding)
-            rows.append(self._row(scenario, f"{share:g}", _setting.held_out_accuracy(network, test), found))
-        return {scenario: rows}
+        networks = [changes.interpolated(a, b, share) for share in SHARES]
+        models = [
+            _setting.classifier(network, labels, self.test, f"θ({share:g})")
+            for share, network in zip(SHARES, networks, strict=True)
+        ]
+        comparisons = compare_all(models, goal, images, self.setting.coding)
+        return {
+            scenario: [
+                self._row(scenario, f"{share:g}", _setting.held_out_accuracy(network, test), found)
+                for share, network, found in zip(SHARES, networks, comparisons, strict=True)
+            ]
+        }
 
     def _training(self) -> dict[str, list[dict[str, Any]]]:
         """Compare the networks of all epochs with the first and the last."""
@@ -109,9 +114,10 @@ class Experiment:
         self, scenario: str, models: Sequence[Classifier], goal: Classifier, accuracies: Sequence[float]
     ) -> list[dict[str, Any]]:
         images = _setting.sample(self.setting, self.test, self.seed)
+        comparisons = compare_all(models, goal, images, self.setting.coding)
         return [
-            self._row(scenario, str(epoch), accuracy, compare(model, goal, images, self.setting.coding))
-            for epoch, (model, accuracy) in enumerate(zip(models, accuracies, strict=True))
+            self._row(scenario, str(epoch), accuracy, found)
+            for epoch, (accuracy, found) in enumerate(zip(accuracies, comparisons, strict=True))
         ]
 
     def _row(self, scenario: str, place: str, accuracy: float, found: Comparison) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from hf_infodist.studies.measures.compare import (
     MEASURES,
     Comparison,
     compare,
+    compare_all,
     largest_change_of_logits,
     rounded,
 )
@@ -142,12 +143,17 @@ class Experiment:
         other = self.half(0, start="seed")
         twin = _setting.classifier(other, names[0], self.test, "half 0, other first weights")
         same_task = self._row("same task", "", other, compare(twin, a, images, self.setting.coding), tests[0], 0.0)
-        rows = []
-        for scenario, coefficient, network in self.changed(networks[0]):
-            changed = _setting.classifier(network, names[0], self.test, f"{scenario} {coefficient}")
-            moved = largest_change_of_logits(changed, a, images)
-            found = compare(changed, b, images, self.setting.coding)
-            rows.append(self._row(scenario, coefficient, network, found, tests[0], moved))
+        changed = list(self.changed(networks[0]))
+        models = [
+            _setting.classifier(network, names[0], self.test, f"{scenario} {coefficient}")
+            for scenario, coefficient, network in changed
+        ]
+        rows = [
+            self._row(*one, found, tests[0], largest_change_of_logits(model, a, images))
+            for one, model, found in zip(
+                changed, models, compare_all(models, b, images, self.setting.coding), strict=True
+            )
+        ]
         return {
             "seed": self.seed,
             "network": self.architecture.name,

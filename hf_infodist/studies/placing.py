@@ -1,4 +1,4 @@
-"""An atlas of real checkpoints: what it takes to place one more among them, and whether the numbers are the same.
+"""An atlas of real checkpoints: what placing one more takes, and whether the numbers are the same.
 
 ``infodist study placing --work FOLDER [--data FOLDER] [-k 300] [--output placing.json]``
 

@@ -107,7 +107,7 @@ def push(atlas: Atlas, repo: str, *, private: bool = False) -> Joined:
         api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
     for tries_left in reversed(range(_TRIES)):
         with _refusing(repo):
-            info = api.repo_info(repo, repo_type="dataset")
+            info = api.dataset_info(repo)
         paths = {file.rfilename for file in info.siblings or ()}
         joined, files = _additions(atlas, f"{repo}@{info.sha}", paths)
         if not files:

@@ -1,16 +1,20 @@
 """What every measure says of a pair of networks, the information distance first."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from hf_infodist.baselines import measures
 from hf_infodist.baselines.table import measure_pair
+from hf_infodist.distances.code import code_pair
 from hf_infodist.distances.distance import distance_of_pair
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.pair import Execution, Pair, prepare_pair
+from hf_infodist.processes import make_accelerator
 from hf_infodist.protocol import CodingProtocol
 
 INFODIST = "d_p"
@@ -72,6 +76,26 @@ def compare(a: Classifier, b: Classifier, images: Images, protocol: CodingProtoc
         distance.stderr_nats,
         larger.final_nats_per_image,
     )
+
+
+def compare_all(
+    models: Sequence[Classifier], goal: Classifier, images: Images, protocol: CodingProtocol
+) -> list[Comparison]:
+    """Measure several networks against one, as `compare` does, at half the cost.
+
+    That one is taught all the others first, in a row: so its factors are worked out once.
+
+    Args:
+        models: Networks.
+        goal: What each is compared with.
+        images: On which.
+        protocol: How a student is taught.
+    """
+    run = cache(prepare_pair(goal, goal, images).run)
+    for model in models:
+        pair, execution = Pair(model, goal, images, run), Execution(resume=False)
+        code_pair(pair, ["a_given_b"], protocol, accelerator=make_accelerator(), execution=execution)
+    return [compare(model, goal, images, protocol) for model in models]
 
 
 def largest_change_of_logits(a: Classifier, b: Classifier, images: Images) -> float:
