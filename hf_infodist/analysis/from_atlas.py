@@ -52,7 +52,8 @@ def members_of(atlas: Atlas, names: Sequence[str] = ()) -> list[Member]:
     """
     atlas.require_same_images(replace(atlas.head, layers=LAYERS_VERSION), "this version of the package")
     files = [atlas.find(name) for name in names] if names else atlas.sound
-    assert all(len(file.logits) for file in files)  # of a damaged one this raises
+    for file in files:
+        len(file.logits)  # of a damaged one this raises
     if not files:
         fix = f"add some: infodist atlas add MODEL… --atlas {atlas.folder}"
         raise NotFoundError(f"{atlas.folder} is empty", "no model of it can be read", fix)
