@@ -264,7 +264,7 @@ class Busy:
     def create_repo(self, *args, **options):
         """Make nothing."""
 
-    def repo_info(self, *args, **options):
+    def dataset_info(self, *args, **options):
         return huggingface_hub.hf_api.DatasetInfo(id="acme/busy", sha="a" * 40, private=False, siblings=[])
 
     def create_commit(self, *args, **options):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.hub import plain_name, refusal
+from hf_infodist.results.atlas.entry import printable
 from hf_infodist.results.atlas.files import SUFFIX
 from hf_infodist.results.atlas.folder import INDEX, MODELS, Atlas, Joined
 from hf_infodist.results.atlas.head import HEAD
@@ -42,8 +43,9 @@ def open_atlas(word: str) -> Atlas:
     if os.path.exists(folder):
         return Atlas.open(Path(folder))
     if not _REPO.fullmatch(plain_name(word)):
-        fix = f"begin one: infodist atlas add MODEL… --atlas {word} -i DATASET; or name a dataset repository: org/name"
-        raise NotFoundError(f"there is no atlas {word!r}", "it is no folder, and no repository can be called so", fix)
+        name = printable(word, 100)
+        fix = f"begin one: infodist atlas add MODEL… --atlas {name} -i DATASET; or name a dataset repository: org/name"
+        raise NotFoundError(f"there is no atlas {name!r}", "it is no folder, and no repository can be called so", fix)
     atlas = _fetch(plain_name(word), [HEAD, INDEX, _ANY])
     lacking = {row.file for row in _rows(atlas)} - {path.name for path in atlas.models.glob(f"*{SUFFIX}")}
     if lacking:
