@@ -60,6 +60,9 @@ def show_page(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Listen at this port.")] = 7860,
     most: Annotated[int, typer.Option("-k", help="Let a comparison have so many images at most.")] = 2000,
     time_limit: Annotated[float, typer.Option("--time-limit", help="Let a run take so many minutes at most.")] = 60.0,
+    atlas: Annotated[
+        str | None, typer.Option("--atlas", help="Offer this atlas too: a folder. [default: demo:digits alone]")
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Compare models in a browser.
@@ -69,8 +72,11 @@ def show_page(
     Example: infodist show --port 7861
     """
     from hf_infodist.home import infodist_home
+    from hf_infodist.results.atlas.shipped import open_atlas
 
     _check_free(host, port)
+    if atlas is not None:
+        open_atlas(atlas)
     try:
         from hf_infodist.page import app
     except ModuleNotFoundError as error:
@@ -78,9 +84,8 @@ def show_page(
         raise NotFoundError("the page cannot be shown", why, "pip install 'hf-infodist[show]'") from error
     from hf_infodist.page.request import Limits
 
-    demo = app.build_demo(
-        home or infodist_home(), Limits(public=False, images=most, seconds=60 * time_limit, others=200)
-    )
+    limits = Limits(public=False, images=most, seconds=60 * time_limit, others=200)
+    demo = app.build_demo(home or infodist_home(), limits, atlas or "")
     say(f"the page is on http://{host}:{port}; Ctrl-C ends it")
     app.serve(demo, server_name=host, server_port=port, quiet=True, inbrowser=browser and _has_browser())
 

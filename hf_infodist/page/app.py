@@ -22,14 +22,15 @@ class Demo(gr.Blocks):
     service: Service
 
 
-def build_demo(home: Path, limits: Limits | None = None) -> Demo:
+def build_demo(home: Path, limits: Limits | None = None, atlas: str = "") -> Demo:
     """Build the page and the API.
 
     Args:
         home: Store folder.
         limits: What is given to a visitor.
+        atlas: Folder of an atlas that is offered too.
     """
-    service = Service(limits or Limits(), home)
+    service = Service(limits or Limits(), home, atlas)
     with Demo(title=TITLE, analytics_enabled=False, fill_width=False) as demo:
         add_programs(service)
         Page(service, demo)

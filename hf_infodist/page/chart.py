@@ -1,6 +1,6 @@
 """The map of a group of models, for a page of some width; names are placed as in the pictures that go to files."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,13 +8,13 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from hf_infodist.analysis.geometry import isomap
-from hf_infodist.page.figures import BLUE, GREY, ORANGE, SMALL, empty, measured_on, short
+from hf_infodist.page.figures import BLUE, GREY, ORANGE, SMALL, as_text, empty, measured_on, short
 from hf_infodist.page.matrices import Group
 
 _HEIGHT, _SIDES, _TOP, _BOTTOM = 420, 20, 40, 108  # pixels
 _POINT = SMALL / 8  # pixels of a point of matplotlib's, whose names are 8 points high
 _USED = 0.62  # of the width and height, by the points; the rest is for names
-_HOVER = "%{customdata[0]}<br>nearest: %{customdata[1]}, %{customdata[2]:.3g} bits per image<extra></extra>"
+_HOVER = "%{customdata[2]}<br>nearest: %{customdata[3]}, %{customdata[4]:.3g} bits per image<extra></extra>"
 _NARROW, _WIDE = 280, 1000  # pixels a picture may have
 
 
@@ -60,16 +60,24 @@ def _add_points(figure: go.Figure, found: Group, points: NDArray[np.float64], ma
         x=points[:, 0],
         y=points[:, 1],
         mode="markers",
-        customdata=[[name, *near] for name, near in zip(found.models, nearest, strict=True)],
+        customdata=[
+            [name, near, as_text(name), as_text(near), distance]
+            for name, (near, distance) in zip(found.models, nearest, strict=True)
+        ],
         meta=found.settings,
         cliponaxis=False,
-        marker={
-            "size": 13,
-            "color": [ORANGE if name in marked else BLUE for name in found.models],
-            "symbol": ["diamond" if name in marked else "circle" for name in found.models],
-        },
+        marker=markers(found.models, marked),
         hovertemplate=_HOVER,
     )
+
+
+def markers(names: Sequence[str], marked: Collection[str]) -> dict[str, Any]:
+    """Return points, of which some stand out by colour and by shape."""
+    return {
+        "size": 13,
+        "color": [ORANGE if name in marked else BLUE for name in names],
+        "symbol": ["diamond" if name in marked else "circle" for name in names],
+    }
 
 
 def _names(

@@ -63,7 +63,7 @@ def answer(question: Question, limits: Limits, tell: Tell) -> Done:
 def compare(comparison: Comparison, limits: Limits, tell: Tell) -> Done:
     """Compare two models. Arguments as in `answer`."""
     tell(Stage(f"fetching {comparison.a} and {comparison.b}"))
-    a, b = _load("a", comparison.a, limits), _load("b", comparison.b, limits)
+    a, b = load("a", comparison.a, limits), load("b", comparison.b, limits)
     tell(Stage(f"running both models on {comparison.k} images of {comparison.images}"))
     images = _images(comparison)
     accelerator = make_accelerator()
@@ -86,7 +86,7 @@ def _learn(start: Start, limits: Limits, tell: Tell) -> Done:
     tell(Stage(f"reading {start.k} labelled images of {start.images}"))
     images = _images(start)
     tell(Stage(f"fetching {start.model}"))
-    model = _load("models", start.model, limits, headless=True)
+    model = load("models", start.model, limits, headless=True)
     tell(Stage(f"running it on {start.k} images of {start.images}"))
     with _refusing("models"):
         found = rank_checkpoints(
@@ -150,7 +150,8 @@ def _check_images(question: Question) -> None:
         _images(question)
 
 
-def _load(field: str, name: str, limits: Limits, *, headless: bool = False) -> Classifier:
+def load(field: str, name: str, limits: Limits, *, headless: bool = False) -> Classifier:
+    """Load a model that may take part; `Refusal` of a box if it may not."""
     _check_model(field, name, limits, headless=headless)
     with _refusing(field):
         return load_classifier(name, pickles=not limits.public, headless=headless)

@@ -1,5 +1,6 @@
 """What the page draws with plotly, beside the map: codelength curves, the matrix, the tree."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,13 +81,13 @@ def matrix(found: Group) -> go.Figure:
         z=bits,
         x=list(range(n)),
         y=list(range(n)),
-        customdata=[[[a, b] for b in found.models] for a in found.models],
+        customdata=[[[a, b, as_text(a), as_text(b)] for b in found.models] for a in found.models],
         meta=found.settings,
         text=[[f"{v:.2f}" if np.isfinite(v) else "" for v in row] for row in bits] if n <= 12 else None,
         texttemplate="%{text}" if n <= 12 else None,
         colorscale="Cividis",
         reversescale=True,
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>%{z:.3g} bits per image<extra></extra>",
+        hovertemplate="%{customdata[2]}<br>%{customdata[3]}<br>%{z:.3g} bits per image<extra></extra>",
         colorbar={"title": {"text": "bits per image", "side": "right"}, "thickness": 12},
     )
     ticks = {"tickvals": list(range(n)), "ticktext": names, "automargin": True}
@@ -133,7 +134,12 @@ def measured_on(images: str, k: int, protocol: str, seed: int) -> tuple[str, str
 def short(name: str) -> str:
     """Return a name that fits beside a point."""
     name = name.rstrip("/").rpartition("/")[2] or name
-    return name if len(name) <= _LONG else f"{name[: _LONG - 1]}…"
+    return as_text(name if len(name) <= _LONG else f"{name[: _LONG - 1]}…")
+
+
+def as_text(name: str) -> str:
+    """Return a name that is text in plotly's pictures too, which take some of HTML for what it is."""
+    return html.escape(name, quote=False)
 
 
 def empty(height: int, footer: Sequence[str], text: str, *, sides: int = 60, top: int = 44) -> go.Figure:

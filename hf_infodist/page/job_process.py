@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hf_infodist.page.events import Checked, Done, Event, Failed, Stopped, from_line
 from hf_infodist.page.request import Limits
-from hf_infodist.page.starts import Question
+from hf_infodist.page.starts import AnyQuestion
 
 _ENDS = (Checked, Done, Failed, Stopped)
 _GRACE_SECONDS = 8.0  # between asking a job to stop and ending its process
@@ -64,7 +64,7 @@ class JobProcess:
             self._process = None
 
     async def do(
-        self, what: str, question: Question, *, stopped: Callable[[], bool] = lambda: False, seconds: float
+        self, what: str, question: AnyQuestion, *, stopped: Callable[[], bool] = lambda: False, seconds: float
     ) -> AsyncIterator[Event]:
         """Do a job and yield what happens; the last event is the result, or why there is none.
 

@@ -13,8 +13,9 @@ from typing import Any, TextIO
 
 from hf_infodist.environment import keep_freed_memory, set_environment
 from hf_infodist.page.events import Block, Event, Failed, Stage, Stopped, to_line
+from hf_infodist.page.placing import Mapping, Placing
 from hf_infodist.page.request import Limits, Refusal
-from hf_infodist.page.starts import Question, question_of
+from hf_infodist.page.starts import AnyQuestion, question_of
 from hf_infodist.page.telling import told
 
 
@@ -34,7 +35,7 @@ class JobServer:
         self.limits, self.out = limits, out
         self.unwanted: set[int] = set()
 
-    def do(self, number: int, what: str, question: Question) -> None:
+    def do(self, number: int, what: str, question: AnyQuestion) -> None:
         """Do a job, and tell of it under its number; its last event is its end."""
 
         def tell(event: Event) -> None:
@@ -52,9 +53,11 @@ class JobServer:
             tell(Failed(*told(error, self.limits), error.field if isinstance(error, Refusal) else ""))
         self.unwanted.discard(number)
 
-    def _done(self, what: str, question: Question, tell: Any) -> Event:
-        from hf_infodist.page import compute, eviction
+    def _done(self, what: str, question: AnyQuestion, tell: Any) -> Event:
+        from hf_infodist.page import atlas_jobs, compute, eviction
 
+        if isinstance(question, Placing | Mapping):
+            return atlas_jobs.answer(question, self.limits, tell)
         if what == "check":
             return compute.check(question, self.limits)
         if self.limits.disk_bytes is not None:

@@ -12,7 +12,7 @@ from hf_infodist.page.compare_tab import Shown, visitor
 from hf_infodist.page.events import Block, Done, Failed, Stage, Stopped, Waiting
 from hf_infodist.page.request import Refusal
 from hf_infodist.page.service import Service
-from hf_infodist.page.starts import Question
+from hf_infodist.page.starts import AnyQuestion
 from hf_infodist.page.telling import told
 
 _OF_ALL = ("images", "k", "protocol", "seed", "label")  # boxes that all questions share: no other would be answered
@@ -80,7 +80,9 @@ class ManyTab:
         """All that an answer changes."""
         return [self.message, self.status, self.result, self.go, self.halt, *self.asked]
 
-    async def ask(self, request: gr.Request, questions: Sequence[Question], answers: Answers) -> AsyncIterator[Shown]:
+    async def ask(
+        self, request: gr.Request, questions: Sequence[AnyQuestion], answers: Answers
+    ) -> AsyncIterator[Shown]:
         """Ask questions, showing each answer as it comes.
 
         Args:
@@ -102,7 +104,7 @@ class ManyTab:
                         yield self._idle(running=f"{name}: {event.images} of {question.k} images priced …")
                     case Stopped():
                         answers.over = True
-                        yield self._idle() | self.show(answers) | {self.status: _progress(f"Stopped: {event.why}.")}
+                        yield self._idle() | self.show(answers) | {self.status: progress(f"Stopped: {event.why}.")}
                         return
                     case Failed() if event.field in _OF_ALL:
                         yield self.wrong(event)
@@ -127,7 +129,7 @@ class ManyTab:
         """Show that boxes may be changed, or what is being done."""
         locked = {box: type(box)(interactive=not running) for box in self.asked}
         buttons = {self.go: gr.Button(visible=not running), self.halt: gr.Button(visible=bool(running))}
-        return {self.status: running and _progress(running)} | buttons | locked
+        return {self.status: running and progress(running)} | buttons | locked
 
     def _window(self, request: gr.Request) -> str:
         return f"{self.name} {request.session_hash or visitor(request)}"
@@ -136,5 +138,6 @@ class ManyTab:
         self.service.stop(self._window(request))
 
 
-def _progress(words: str) -> str:
+def progress(words: str) -> str:
+    """Return what is being done, as HTML."""
     return f'<p class="progress">{views.safe(words)}</p>'

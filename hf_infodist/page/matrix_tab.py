@@ -24,7 +24,7 @@ class MatrixTab:
 
     def __init__(self, service: Service, width: gr.Textbox):
         self.service = service
-        with gr.Tab("Matrix and map", id="known") as tab:
+        with gr.Tab("Matrix", id="known") as tab:
             gr.Markdown("Pairs that were compared here. Click a cell, or a point and its nearest, to see that pair.")
             self.group = gr.Dropdown([], label="Images and protocol", elem_id="group")
             self.matrix = gr.Plot(label="Distances", elem_id="matrix", elem_classes="clickable")

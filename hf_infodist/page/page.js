@@ -61,7 +61,8 @@ const search = (field) => {
   clearTimeout(timer);
   timer = setTimeout(async () => {
     const turn = ++asked;
-    const [names, onHub] = await server.find_names(field.value);
+    const [names, onHub] = field.closest("#atlas-model")
+      ? await server.find_members(field.value, input("atlas-choice").value) : await server.find_names(field.value);
     if (turn === asked && document.activeElement === field) { box = field; chosen = -1; show(field, names, onHub); }
   }, 180);
 };
@@ -79,10 +80,11 @@ const keys = (event) => {
   } else if (event.key === "Escape") leave();
 };
 const LIVE = ["a-message", "b-message", "cost", "status", "result", "nearest-model-message", "nearest-status", "nearest-result",
-  "start-models-message", "start-status", "start-result"];
+  "start-models-message", "start-status", "start-result", "atlas-model-message", "atlas-status", "atlas-result", "atlas-found"];
 const WAYS = [  // what begins a comparison, what says why it cannot begin, what shows how it goes, where its answer comes
   ["#go, #examples button", ["a-message", "b-message", "cost"], "status", "result"],
   ["#nearest-go", ["nearest-model-message"], "nearest-status", "nearest-result"],
+  ["#atlas-go", ["atlas-model-message"], "atlas-status", "atlas-result"],
   ["#start-go", ["start-models-message"], "start-status", "start-result"],
 ];
 let awaited = null;
@@ -112,7 +114,7 @@ const turn = (target) => {
   if (innerWidth < 900 || top < 0 || Math.min(bottom, top + 200) > innerHeight) target.scrollIntoView({ block: "start" });
 };
 const dress = () => {
-  for (const id of ["a", "b", "nearest-model", "start-models"]) {
+  for (const id of ["a", "b", "nearest-model", "atlas-model", "start-models"]) {
     const field = input(id);
     if (!field) continue;
     const wrong = document.querySelector(`#${id}-message .wrong`);
@@ -136,6 +138,7 @@ const dress = () => {
     if (text) { plot.setAttribute("role", "img"); plot.setAttribute("aria-label", text); }
   }
   arrive();
+  for (const plot of document.querySelectorAll(".pickable .js-plotly-plot")) if (plot.on && !plot.dataset.dressed) pick(plot);
   for (const plot of document.querySelectorAll(".clickable .js-plotly-plot")) {
     if (plot.dataset.dressed || !plot.on) continue;
     plot.dataset.dressed = "yes";
@@ -144,6 +147,13 @@ const dress = () => {
       say(input("picked"), JSON.stringify([a, b, point.data.meta]));
     });
   }
+};
+const pick = (plot) => {  // a point of an atlas is asked about
+  plot.dataset.dressed = "yes";
+  plot.on("plotly_click", ({ points: [point] }) => {
+    say(input("atlas-model"), point.customdata[0]);
+    setTimeout(() => document.querySelector("#atlas-go").click(), 50);
+  });
 };
 const copy = async (button) => {
   let text = button.dataset.text;
@@ -172,6 +182,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || chosen >= 0) return;
   if (event.target.closest?.("#a, #b")) go(WAYS[0]);
   if (event.target.closest?.("#nearest-model")) go(WAYS[1]);
+  if (event.target.closest?.("#atlas-model")) go(WAYS[2]);
 }, true);
 addEventListener("resize", () => { const width = input("width"); if (width) say(width, String(innerWidth)); });
 new MutationObserver(dress).observe(document.body, { childList: true, subtree: true });

@@ -1,11 +1,13 @@
 """The page: its tabs, how it greets a visitor, and what a link or a click in a picture opens."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from hf_infodist.page.atlas_tab import AtlasTab
 from hf_infodist.page.boxes import AT_ONCE, EVENT
 from hf_infodist.page.compare_tab import CompareTab, Shown
 from hf_infodist.page.matrix_tab import MatrixTab
@@ -39,13 +41,14 @@ class Page:
                 self.compare = CompareTab(service, self.link, self.width)
             NearestTab(service)
             StartTab(service)
+            AtlasTab(service, self.width)
             MatrixTab(service, self.width)
             with gr.Tab("About", id="about"):
                 gr.Markdown(_about(service.limits))
         gr.HTML(
             html_template='<ul id="names" role="listbox" aria-label="models" hidden></ul>',
             js_on_load=(HERE / "page.js").read_text(encoding="utf-8"),
-            server_functions=[self._search()],
+            server_functions=[self._search(), self._members()],
             elem_id="names-holder",
         )
         self._wire(app)
@@ -72,6 +75,15 @@ class Page:
             return list(await self.search.find(text))
 
         return find_names
+
+    def _members(self) -> Callable[[str, str], Awaitable[list[Any]]]:
+        async def find_members(text: str, atlas: str) -> list[Any]:
+            known = await asyncio.to_thread(self.service.atlases.suggest, text, atlas)
+            if known or self.service.limits.public:
+                return [known, True]
+            return list(await self.search.find(text))
+
+        return find_members
 
     async def pick(self, text: str) -> list[Any]:
         """Take the pair that was clicked in a picture."""

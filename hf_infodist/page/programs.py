@@ -13,7 +13,7 @@ from hf_infodist.page.compare_tab import visitor
 from hf_infodist.page.events import Done, Failed, Stopped
 from hf_infodist.page.request import Refusal, requested
 from hf_infodist.page.service import Service
-from hf_infodist.page.starts import Question, requested_starts
+from hf_infodist.page.starts import AnyQuestion, requested_starts
 from hf_infodist.page.telling import told
 
 Protocol = Literal["standard", "thorough", "single"]
@@ -70,7 +70,17 @@ def add_programs(service: Service) -> None:
         """
         return await ranked(service, request, models, images, k, protocol, seed, label)
 
-    functions: tuple[Any, ...] = (compare, transfer)
+    async def nearest(model: str, atlas: str = "demo:digits", n: int = 5, request: gr.Request = _NOBODY) -> dict:
+        """Return the models of an atlas that are nearest to one, as ``infodist nearest --json`` prints them.
+
+        Args:
+            model: Name of a model of the atlas; on a page of one's own also any other, which is run then.
+            atlas: An atlas that the page offers; demo:digits has small networks on handwritten digits.
+            n: How many, 1 to 50.
+        """
+        return await placed(service, request, model, atlas, n)
+
+    functions: tuple[Any, ...] = (compare, transfer, nearest)
     for function in functions:
         text = _as_text(function)
         function._mcp_type = "api"  # no tool: as text its answer would not be JSON
@@ -90,9 +100,14 @@ async def ranked(service: Service, request: gr.Request, *values: Any) -> dict[st
     return to_ranking(records).to_dict()
 
 
+async def placed(service: Service, request: gr.Request, *values: Any) -> dict[str, Any]:
+    """Return the nearest in an atlas, or raise what a program is told."""
+    return (await _answer(service, request, lambda: [service.atlases.placing(*values)]))[0]
+
+
 async def _answer(service: Service, request: gr.Request, ask: Callable[[], list[Any]]) -> list[dict[str, Any]]:
     try:
-        questions: list[Question] = ask()
+        questions: list[AnyQuestion] = ask()
     except Refusal as error:
         raise gr.Error("\n".join(told(error, service.limits)), print_exception=False) from None
     records = []

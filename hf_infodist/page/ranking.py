@@ -30,7 +30,7 @@ def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed],
         near = Neighbours.of(groups[0].matrix, model).neighbours
         end = max(one.nats + (one.stderr_nats or 0.0) for one in near) or 1.0  # nats
         rows = "".join(_row(Comparison(model, one.model, *settings), one, end, k) for one in near)
-        tied = any(map(_tied, near[1:]))
+        tied = any(map(is_tied, near[1:]))
     rows += failures(failed)
     note = groups[0].measured_on if groups else ""
     more = f"{TIED} " if tied else ""
@@ -43,24 +43,26 @@ def ranking(model: str, records: Sequence[Record], failed: Mapping[str, Failed],
 
 
 def _row(pair: Comparison, near: Neighbour, end: float, k: int) -> str:
+    total = f"{number(to_bits(near.nats))} bits"
     return (
         f'<li><a class="who" href="?{safe(pair.query)}">{safe(pair.b)}</a>'
         f"{bar(near.nats, near.stderr_nats or 0.0, end)}"
-        f'<span class="amount">{"= " * _tied(near)}{Unit.BITS.rate(near.nats, near.stderr_nats or math.nan, k)} '
-        f'<span class="quiet">({number(to_bits(near.nats))} bits{_farther(near)})</span></span></li>'
+        f'<span class="amount">{"= " * is_tied(near)}{Unit.BITS.rate(near.nats, near.stderr_nats or math.nan, k)} '
+        f'<span class="quiet">({"; ".join(filter(None, (total, farther(near))))})</span></span></li>'
     )
 
 
-def _tied(near: Neighbour) -> bool:
+def is_tied(near: Neighbour) -> bool:
     """Tell whether a model other than the nearest may be as near as it is."""
     return bool(near.tied_with_nearest and near.farther_stderr_nats)
 
 
-def _farther(near: Neighbour) -> str:
-    """Say how much farther a model is than the nearest, in bits."""
+def farther(near: Neighbour, k: int = 0) -> str:
+    """Say how much farther a model is than the nearest, in bits; per image of ``k``, if it is given."""
     if near.farther_nats is None or not near.farther_stderr_nats:
         return ""
-    return f"; {amount(to_bits(near.farther_nats), to_bits(near.farther_stderr_nats))} farther than the nearest"
+    nats, error = (to_bits(value) / (k or 1) for value in (near.farther_nats, near.farther_stderr_nats))
+    return f"{amount(nats, error)} farther than the nearest"
 
 
 def failures(failed: Mapping[str, Failed]) -> str:

@@ -259,6 +259,11 @@ def seed_of(value: Any) -> int:
     return _whole("seed", value, 0, 2**31, "a seed is a number from zero")
 
 
+def how_many(value: Any) -> int:
+    """Return how many of the nearest are shown, from outside; `Refusal` if it is not taken."""
+    return _whole("n", value, 1, 50, "nobody reads more of them")
+
+
 def few_enough(field: str, names: Sequence[Any], limits: Limits) -> None:
     """Refuse more models than are ranked in one go."""
     if len(names) > limits.others:
@@ -273,7 +278,7 @@ def _whole(field: str, value: Any, least: int, most: int, why: str) -> int:
             return number
     except (TypeError, ValueError, OverflowError):
         pass
-    what = {"k": "the number of images (k)", "seed": "the seed"}[field]
+    what = {"k": "the number of images (k)", "seed": "the seed", "n": "the number of models (n)"}[field]
     if value is None or value == "":
         raise Refusal(field, f"{what} is empty", "without it the number is not defined", f"type {least} to {most:,}")
     raise Refusal(field, f"{field} = {shown(value)} is not offered here", why, f"use {least} to {most:,}")

@@ -6,12 +6,14 @@ from pathlib import Path
 from hf_infodist.errors import ResourceError
 from hf_infodist.home import Home
 from hf_infodist.page import gpu
+from hf_infodist.page.atlases import Atlases
 from hf_infodist.page.events import Checked, Done, Event, Failed, Stopped, Waiting
 from hf_infodist.page.job_process import JobProcess
 from hf_infodist.page.matrices import Group, known_groups, stored_record
+from hf_infodist.page.placing import Mapping, Placing
 from hf_infodist.page.records import Record, Records
 from hf_infodist.page.request import Comparison, Limits
-from hf_infodist.page.starts import Question
+from hf_infodist.page.starts import AnyQuestion
 from hf_infodist.page.telling import told
 from hf_infodist.page.waiting import WaitingList
 
@@ -24,10 +26,12 @@ class Service:
     Args:
         limits: What is given to a visitor.
         home: Store folder: codelengths are read there, records of the page written.
+        atlas: Folder of an atlas that the page offers, beside those that came with it.
     """
 
-    def __init__(self, limits: Limits, home: Path):
+    def __init__(self, limits: Limits, home: Path, atlas: str = ""):
         self.limits, self.store, self.records = limits, Home(home).codelengths, Records(Home(home).pages)
+        self.atlases = Atlases(limits, Home(home).pages, atlas)
         self.waiting = WaitingList(limits.waiting, limits.per_visitor)
         self._computing, self._checking = JobProcess(limits, home), JobProcess(limits, home)
         self._checked: dict[Comparison, Checked] = {}
@@ -61,7 +65,7 @@ class Service:
                 return event
         raise AssertionError("a job ends with an event")
 
-    async def ask(self, question: Question, visitor: str, session: str) -> AsyncIterator[Event]:
+    async def ask(self, question: AnyQuestion, visitor: str, session: str) -> AsyncIterator[Event]:
         """Yield what happens on the way to a result, and the result.
 
         Args:
@@ -92,13 +96,16 @@ class Service:
         finally:
             self.waiting.leave(ticket)
 
-    def _known(self, question: Question) -> Done | None:
+    def _known(self, question: AnyQuestion) -> Done | None:
         """Return the record of a comparison; what labels cost is in the store, where their images are compared too."""
+        if isinstance(question, Placing):
+            known = self.atlases.find(question)
+            return Done(known) if known else None
         record = self.records.find(question) if isinstance(question, Comparison) else None
         return Done(record.to_dict()) if record else None
 
-    def _compute(self, question: Question, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
-        if gpu.lent():
+    def _compute(self, question: AnyQuestion, stopped: Callable[[], bool]) -> AsyncIterator[Event]:
+        if gpu.lent() and not isinstance(question, Placing | Mapping):  # no images but its own
             return gpu.answer(question, self.limits, stopped)
         return self._computing.do(question.what, question, stopped=stopped, seconds=self.limits.seconds)
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from hf_infodist.page.placing import Mapping, Placing
 from hf_infodist.page.request import (
     EXACT,
     Comparison,
@@ -44,10 +45,11 @@ class Start:
 
 
 Question = Comparison | Start
-_KINDS: dict[str, type[Question]] = {kind.what: kind for kind in (Comparison, Start)}
+AnyQuestion = Question | Placing | Mapping
+_KINDS: dict[str, type[AnyQuestion]] = {kind.what: kind for kind in (Comparison, Start, Placing, Mapping)}
 
 
-def question_of(what: str, fields: dict[str, Any]) -> Question:
+def question_of(what: str, fields: dict[str, Any]) -> AnyQuestion:
     """Rebuild a question from its `what` and its `to_dict`."""
     return _KINDS[what](**fields)
 
