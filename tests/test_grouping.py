@@ -82,8 +82,11 @@ def test_rank_correlation_is_that_of_repeated_pairs(ties):
         assert value == pytest.approx(stats.spearmanr(x[repeated], y[repeated]).statistic)
 
 
-def test_a_constant_has_no_rank_correlation():
+def test_a_constant_has_no_rank_correlation_and_a_draw_of_one_network_alone_no_score():
     assert np.isnan(rank_correlation(np.ones(6), np.arange(6.0), np.ones((1, 6)))[0])
+    assert np.isnan(rank_correlation(np.arange(6.0), np.arange(6.0), np.zeros((1, 6)))[0])
+    scores = group_scores(noise(0, 6), Pairs.of([0, 0, 0, 1, 1, 1]), np.array([[3, 0, 0, 1, 1, 1]]))
+    assert np.isnan(scores).all()
 
 
 def test_a_network_that_is_drawn_twice_is_no_pair_with_itself():

@@ -58,6 +58,7 @@ class Task:
         architecture: Name of a network of that scale.
         train: Pictures to train on, instead of the scale's.
         k: Images of every pair, instead of the scale's.
+        chosen: Places of the levels that make groups, instead of all.
         work: Folder of what is kept.
     """
 
@@ -65,13 +66,15 @@ class Task:
     architecture: str
     train: int | None
     k: int | None
+    chosen: tuple[int, ...]
     work: Path
 
     @property
     def setting(self) -> Setting:
         """Sizes of everything."""
         setting = SETTINGS[self.scale]
-        return replace(setting, scale=setting.scale.sized(self.train, self.k))
+        chosen = self.chosen or setting.chosen
+        return replace(setting, scale=setting.scale.sized(self.train, self.k), chosen=chosen)
 
 
 def measure(task: Task) -> Known:
@@ -89,7 +92,7 @@ def measure(task: Task) -> Known:
 def _measured(task: Task, kind: Kind, origins: Sequence[Origin], data: Data) -> Measured:
     """Return a population, read from its file if the folder has it."""
     setting = task.setting
-    decides = (setting.to_dict(), PROTOCOLS[setting.scale.protocol], CODING_VERSION, origins)
+    decides = (setting.scale.to_dict(), setting.training, PROTOCOLS[setting.scale.protocol], CODING_VERSION, origins)
     digest = hashlib.sha256(repr(decides).encode()).hexdigest()[:12]
     file = task.work / task.architecture / f"{kind}-{len(origins)}-{digest}.json"
     if not file.exists():
@@ -128,17 +131,20 @@ def main(
     work: Work,
     scale_name: Scale = "small",
     architectures: Annotated[list[str] | None, typer.Option("--architecture", help="networks of the scale")] = None,
+    chosen: Annotated[
+        list[int] | None, typer.Option("--group", min=0, max=4, help="places of the levels that are compared, from 0")
+    ] = None,
     train: Examples = None,
     k: OtherImages = None,
     workers: Annotated[int, typer.Option("--workers", help="processes, of which each takes an architecture")] = 1,
     output: Folder = None,
 ) -> None:
     """Train what is missing, measure what is missing, and show how each measure does in each test."""
-    chosen = _architectures(scale_name, architectures)
-    tasks = [Task(scale_name, name, train, k, work) for name in chosen]
-    found = dict(zip(chosen, measure_all(tasks, workers), strict=True))
+    names = _architectures(scale_name, architectures)
+    tasks = [Task(scale_name, name, train, k, tuple(sorted({*(chosen or ())})), work) for name in names]
+    found = dict(zip(names, measure_all(tasks, workers), strict=True))
     columns = known(found)
-    figures: dict[str, Any] = {"setting": tasks[0].setting.to_dict(), "architectures": chosen}
+    figures: dict[str, Any] = {"setting": tasks[0].setting.to_dict(), "architectures": names}
     figures |= {"tests": columns, "networks": {name: one.facts() for name, one in found.items()}}
     write("resi", typed(context), figures, output)
     if output:

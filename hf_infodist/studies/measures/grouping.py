@@ -101,9 +101,9 @@ def rank_correlation(x: Values, y: Values, weights: Values) -> Values:
         y: Likewise.
         weights: ``[draws, pairs]``.
     """
-    share = weights / weights.sum(1, keepdims=True)
-    a, b = (_centred_ranks(figure, share) for figure in (x, y))
     with np.errstate(invalid="ignore", divide="ignore"):
+        share = weights / weights.sum(1, keepdims=True)
+        a, b = (_centred_ranks(figure, share) for figure in (x, y))
         return (share * a * b).sum(1) / np.sqrt((share * a**2).sum(1) * (share * b**2).sum(1))
 
 

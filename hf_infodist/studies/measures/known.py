@@ -83,14 +83,14 @@ class Column:
     by_architecture: dict[str, list[float]]
 
 
-def known(found: Mapping[str, Known], draws: int = DRAWS) -> list[Column]:
+def known(found: Mapping[str, Known], draws: int | None = None) -> list[Column]:
     """Score all measures in all tests.
 
     Args:
         found: By architecture.
-        draws: Of the bootstrap.
+        draws: Of the bootstrap; `DRAWS` if None.
     """
-    every = list(found.values())
+    every, draws = list(found.values()), DRAWS if draws is None else draws
     columns = [_column(truth, "Spearman", 0.0, _correlations(every, truth, draws)) for truth in TRUTHS]
     for kind in every[0].groups:
         precision, conforming = _groups(every, kind, draws)

@@ -34,6 +34,7 @@ class Setting:
         shortcuts: Shares of training pictures whose dot has the colour of the class.
         noise: Largest standard deviations of the noise that augments pictures, on the scale 0 to 1.
         epochs: After which a run is looked at.
+        chosen: Places of the levels, from 0, that make groups; a network is the same whichever are chosen.
     """
 
     scale: Scale
@@ -44,6 +45,7 @@ class Setting:
     shortcuts: tuple[float, ...] = (0, 0.25, 0.5, 0.75, 1)
     noise: tuple[float, ...] = (0, 0.125, 0.25, 0.5, 1)
     epochs: tuple[int, ...] = (0, 1, 2, 4, 8)
+    chosen: tuple[int, ...] = (0, 1, 2, 3, 4)
 
     def levels(self, kind: Kind) -> tuple[float, ...]:
         """Return the levels of a kind, weakest first."""
@@ -115,7 +117,8 @@ def seeds(setting: Setting) -> tuple[Origin, ...]:
 def groups(setting: Setting, kind: Kind) -> tuple[Origin, ...]:
     """Return the members of all groups of a kind, group by group; without any change they are those of `seeds`."""
     origins = []
-    for place, level in enumerate(setting.levels(kind)):
+    for place in setting.chosen:
+        level = setting.levels(kind)[place]
         first = 1000 * (1 + GROUPED.index(kind)) + 100 * place
         for member in range(setting.members):
             clean = level == 0 and kind != "shortcuts"  # whose pictures have dots even where these say nothing
