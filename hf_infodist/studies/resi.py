@@ -59,6 +59,7 @@ class Task:
         train: Pictures to train on, instead of the scale's.
         k: Images of every pair, instead of the scale's.
         chosen: Places of the levels that make groups, instead of all.
+        members: Networks of each group, and runs, instead of the scale's.
         work: Folder of what is kept.
     """
 
@@ -67,14 +68,15 @@ class Task:
     train: int | None
     k: int | None
     chosen: tuple[int, ...]
+    members: int | None
     work: Path
 
     @property
     def setting(self) -> Setting:
         """Sizes of everything."""
         setting = SETTINGS[self.scale]
-        chosen = self.chosen or setting.chosen
-        return replace(setting, scale=setting.scale.sized(self.train, self.k), chosen=chosen)
+        chosen, members = self.chosen or setting.chosen, self.members or setting.members
+        return replace(setting, scale=setting.scale.sized(self.train, self.k), chosen=chosen, members=members)
 
 
 def measure(task: Task) -> Known:
@@ -134,6 +136,7 @@ def main(
     chosen: Annotated[
         list[int] | None, typer.Option("--group", min=0, max=4, help="places of the levels that are compared, from 0")
     ] = None,
+    members: Annotated[int | None, typer.Option("--seeds", help="networks of each group, and runs")] = None,
     train: Examples = None,
     k: OtherImages = None,
     workers: Annotated[int, typer.Option("--workers", help="processes, of which each takes an architecture")] = 1,
@@ -141,7 +144,7 @@ def main(
 ) -> None:
     """Train what is missing, measure what is missing, and show how each measure does in each test."""
     names = _architectures(scale_name, architectures)
-    tasks = [Task(scale_name, name, train, k, tuple(sorted({*(chosen or ())})), work) for name in names]
+    tasks = [Task(scale_name, name, train, k, tuple(sorted({*(chosen or ())})), members, work) for name in names]
     found = dict(zip(names, measure_all(tasks, workers), strict=True))
     columns = known(found)
     figures: dict[str, Any] = {"setting": tasks[0].setting.to_dict(), "architectures": names}
