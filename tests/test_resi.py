@@ -232,7 +232,7 @@ def test_a_network_that_the_scale_does_not_have_is_refused(tmp_path):
 def test_the_study_runs_and_a_second_time_from_what_is_kept(digits_only, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(resi, "SETTINGS", {"small": TINY})
     monkeypatch.setattr(_known, "DRAWS", 100)
-    words = ["--work", str(tmp_path / "work"), "--output", str(tmp_path / "out")]
+    words = ["--work", str(tmp_path / "work"), "--seeds", "2", "--output", str(tmp_path / "out")]
     run_study("resi", words)
     said = capsys.readouterr().out
     figures = json.loads((tmp_path / "out" / "resi.json").read_text())

@@ -28,11 +28,13 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from torch import nn
 
 from hf_infodist.errors import UsageError
 from hf_infodist.processes import make_accelerator, one_thread
@@ -43,72 +45,87 @@ from hf_infodist.studies.measures.populations import Measured
 from hf_infodist.studies.networks import populations
 from hf_infodist.studies.networks.populations import GROUPED, SETTINGS, Kind, Origin, Setting
 from hf_infodist.studies.networks.scale import Data, classifier, load
-from hf_infodist.studies.report.options import Examples, Folder, OtherImages, Scale, Work, typed
+from hf_infodist.studies.report.options import Repeated, Seeds, one_of, typed
 from hf_infodist.studies.report.output import show, write
 
+TESTS = ("seeds", *GROUPED, "run")
 _JUDGED = 2000  # test pictures of the accuracies of groups
 
 
 @dataclass(frozen=True)
-class Task:
-    """What one process does.
+class Options(Repeated):
+    """What is measured.
 
     Attributes:
-        scale: Name of a scale.
-        architecture: Name of a network of that scale.
-        train: Pictures to train on, instead of the scale's.
-        k: Images of every pair, instead of the scale's.
-        chosen: Places of the levels that make groups, instead of all.
-        members: Networks of each group, and runs, instead of the scale's.
-        work: Folder of what is kept.
+        seeds: Networks of each group, and runs.
+        architectures: Networks of the scale; all if None.
+        tests: Of `TESTS`; all if None.
+        groups: Places of the levels that make groups, from 0; all if None.
+        workers: Processes, of which each takes an architecture.
     """
 
-    scale: str
-    architecture: str
-    train: int | None
-    k: int | None
-    chosen: tuple[int, ...]
-    members: int | None
-    work: Path
+    seeds: Seeds = 5
+    architectures: Annotated[list[str] | None, typer.Option("--architecture", help="networks of the scale")] = None
+    tests: Annotated[list[str] | None, one_of(TESTS, "--test", what="tests")] = None
+    groups: Annotated[list[int] | None, typer.Option("--group", min=0, max=4, help="places of levels, from 0")] = None
+    workers: Annotated[int, typer.Option("--workers", help="processes, each for an architecture")] = 1
 
     @property
     def setting(self) -> Setting:
         """Sizes of everything."""
         setting = SETTINGS[self.scale]
-        chosen, members = self.chosen or setting.chosen, self.members or setting.members
-        return replace(setting, scale=setting.scale.sized(self.train, self.k), chosen=chosen, members=members)
+        chosen = tuple(sorted({*self.groups})) if self.groups else setting.chosen
+        scale = setting.scale.sized(self.train, self.k)
+        return replace(setting, scale=scale, chosen=chosen, members=self.seeds)
+
+    def named(self) -> list[str]:
+        """Return the architectures that are asked for.
+
+        Raises:
+            UsageError: If the scale does not have one of them.
+        """
+        there = list(SETTINGS[self.scale].scale.networks)
+        if wrong := [name for name in self.architectures or () if name not in there]:
+            raise UsageError(
+                f"there is no network {wrong[0]!r}",
+                f"those of this scale are {', '.join(there)}",
+                f"type --architecture {there[0]}",
+            )
+        return self.architectures or there
 
 
-def measure(task: Task) -> Known:
+def measure(options: Options, architecture: str) -> Known:
     """Train and measure what is missing of an architecture, and return all of it."""
-    setting, found = task.setting, {}
+    setting, tests = options.setting, options.tests or TESTS
     with one_thread(make_accelerator().device):
         data = load(setting.scale)
-        found["seeds"] = _measured(task, "clean", populations.seeds(setting), data)
-        for kind in GROUPED:
-            found[kind] = _measured(task, kind, populations.groups(setting, kind), data)
-        runs = [_measured(task, "clean", populations.run(setting, seed), data) for seed in range(setting.members)]
-    return Known(found["seeds"], {kind: found[kind] for kind in GROUPED}, runs)
+        take = partial(_measured, setting, architecture, data, options.work / architecture)
+        seeds = take("clean", populations.seeds(setting)) if "seeds" in tests else None
+        groups = {kind: take(kind, populations.groups(setting, kind)) for kind in GROUPED if kind in tests}
+        numbers = range(setting.members if "run" in tests else 0)
+        return Known(seeds, groups, [take("clean", populations.run(setting, number)) for number in numbers])
 
 
-def _measured(task: Task, kind: Kind, origins: Sequence[Origin], data: Data) -> Measured:
+def _measured(
+    setting: Setting, architecture: str, data: Data, folder: Path, kind: Kind, origins: Sequence[Origin]
+) -> Measured:
     """Return a population, read from its file if the folder has it."""
-    setting = task.setting
     decides = (setting.scale.to_dict(), setting.training, PROTOCOLS[setting.scale.protocol], CODING_VERSION, origins)
     digest = hashlib.sha256(repr(decides).encode()).hexdigest()[:12]
-    file = task.work / task.architecture / f"{kind}-{len(origins)}-{digest}.json"
+    file = folder / f"{kind}-{len(origins)}-{digest}.json"
     if not file.exists():
-        _measure(task, kind, origins, data).write(file)
+        networks = [populations.network(one, architecture, data, setting, folder) for one in origins]
+        _measure(setting, data, kind, origins, networks).write(file)
     return Measured.read(file)
 
 
-def _measure(task: Task, kind: Kind, origins: Sequence[Origin], data: Data) -> Measured:
-    setting, classes = task.setting, len(data.classes)
-    networks = [populations.network(one, task.architecture, data, setting, task.work) for one in origins]
+def _measure(
+    setting: Setting, data: Data, kind: Kind, origins: Sequence[Origin], networks: Sequence[nn.Module]
+) -> Measured:
     models = [classifier(network, one.name, data) for network, one in zip(networks, origins, strict=True)]
     tests = [measures.first(data.test, _JUDGED)] * 2
     if kind == "shortcuts":
-        tests = [populations.with_dots(tests[0], classes, share, 0) for share in (0, 1)]
+        tests = [populations.with_dots(tests[0], len(data.classes), share, 0) for share in (0, 1)]
     right, helped = ([measures.accuracy(network, test) for network in networks] for test in tests)
     same_data = kind == "clean" and origins[0].epochs is None
     return Measured(
@@ -120,50 +137,25 @@ def _measure(task: Task, kind: Kind, origins: Sequence[Origin], data: Data) -> M
     )
 
 
-def measure_all(tasks: Sequence[Task], workers: int) -> list[Known]:
+def measure_all(options: Options) -> dict[str, Known]:
     """Measure architectures, several at a time if there are several workers."""
-    if min(workers, len(tasks)) < 2:
-        return [measure(task) for task in tasks]
-    with ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn")) as pool:
-        return list(pool.map(measure, tasks))
+    names = options.named()
+    one, workers = partial(measure, options), min(options.workers, len(names))
+    if workers < 2:
+        return {name: one(name) for name in names}
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
 
 
-def main(
-    context: typer.Context,
-    work: Work,
-    scale_name: Scale = "small",
-    architectures: Annotated[list[str] | None, typer.Option("--architecture", help="networks of the scale")] = None,
-    chosen: Annotated[
-        list[int] | None, typer.Option("--group", min=0, max=4, help="places of the levels that are compared, from 0")
-    ] = None,
-    members: Annotated[int | None, typer.Option("--seeds", help="networks of each group, and runs")] = None,
-    train: Examples = None,
-    k: OtherImages = None,
-    workers: Annotated[int, typer.Option("--workers", help="processes, of which each takes an architecture")] = 1,
-    output: Folder = None,
-) -> None:
+def main(context: typer.Context, options: Options) -> None:
     """Train what is missing, measure what is missing, and show how each measure does in each test."""
-    names = _architectures(scale_name, architectures)
-    tasks = [Task(scale_name, name, train, k, tuple(sorted({*(chosen or ())})), members, work) for name in names]
-    found = dict(zip(names, measure_all(tasks, workers), strict=True))
-    columns = known(found)
-    figures: dict[str, Any] = {"setting": tasks[0].setting.to_dict(), "architectures": names}
-    figures |= {"tests": columns, "networks": {name: one.facts() for name, one in found.items()}}
+    found = measure_all(options)
+    columns, output = known(found), options.output
+    figures: dict[str, Any] = {"setting": options.setting.to_dict(), "tests": columns}
+    figures["networks"] = {name: one.facts() for name, one in found.items()}
     write("resi", typed(context), figures, output)
     if output:
         from hf_infodist.studies.report.resi_plot import draw
 
         draw(columns, output)
     show(*(table(columns, what) for what in ("score", "ahead")))
-
-
-def _architectures(scale_name: str, names: list[str] | None) -> list[str]:
-    """Return the networks that are asked for; by default all of the scale."""
-    there = list(SETTINGS[scale_name].scale.networks)
-    if wrong := [name for name in names or () if name not in there]:
-        raise UsageError(
-            f"there is no network {wrong[0]!r}",
-            f"those of this scale are {', '.join(there)}",
-            f"type --architecture {there[0]}",
-        )
-    return names or there

@@ -28,19 +28,20 @@ class Known:
     """Populations of one architecture.
 
     Attributes:
-        seeds: Networks that differ in the seed alone.
+        seeds: Networks that differ in the seed alone; None if that is not tested.
         groups: By kind, networks group by group.
         runs: Checkpoints, run by run.
     """
 
-    seeds: Measured
+    seeds: Measured | None
     groups: dict[str, Measured]
     runs: list[Measured]
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the networks, and mean distances between groups in nats, ready for JSON."""
+        seeds = {"seeds": {"accuracy": self.seeds.accuracy}} if self.seeds else {}
         groups = {kind: _facts(one) for kind, one in self.groups.items()}
-        return {"seeds": {"accuracy": self.seeds.accuracy}, **groups, "run": [_facts(one) for one in self.runs]}
+        return {**seeds, **groups, "run": [_facts(one) for one in self.runs]}
 
 
 def _facts(population: Measured) -> dict[str, Any]:
@@ -91,12 +92,13 @@ def known(found: Mapping[str, Known], draws: int | None = None) -> list[Column]:
         draws: Of the bootstrap; `DRAWS` if None.
     """
     every, draws = list(found.values()), DRAWS if draws is None else draws
-    columns = [_column(truth, "Spearman", 0.0, _correlations(every, truth, draws)) for truth in TRUTHS]
+    seeds = [one.seeds for one in every if one.seeds]
+    columns = [_column(truth, "Spearman", 0.0, _correlations(seeds, truth, draws)) for truth in TRUTHS if seeds]
     for kind in every[0].groups:
         precision, conforming = _groups(every, kind, draws)
         columns.append(_column(kind, "AUPRC", _chance(every[0].groups[kind]), precision))
         columns.append(_column(kind + CONFORMITY, "conformity", 0.5, conforming))
-    return [*columns, _column("run", "conformity", 0.5, _runs(every, draws))]
+    return [*columns, *([_column("run", "conformity", 0.5, _runs(every, draws))] if every[0].runs else [])]
 
 
 def _column(name: str, criterion: str, chance: float, draws: dict[str, Values]) -> Column:
@@ -119,14 +121,14 @@ def _interval(scores: Values) -> Interval:
     return Interval(float(scores[0]), low, high, len(drawn))
 
 
-def _correlations(every: Sequence[Known], truth: str, draws: int) -> dict[str, Values]:
+def _correlations(every: Sequence[Measured], truth: str, draws: int) -> dict[str, Values]:
     def score(population: Measured, measure: str, pairs: Pairs, counts: NDArray[np.intp]) -> Values:
         x, y = pairs.values(population.distances[measure]), pairs.values(population.truths[truth])
         if not np.isfinite(x).all():
             return np.full(len(counts), np.nan)
         return rank_correlation(x, y, pairs.weights(counts))
 
-    return _drawn([one.seeds for one in every], [0] * len(every[0].seeds.levels), score, draws)
+    return _drawn(every, [0] * len(every[0].levels), score, draws)
 
 
 def _groups(every: Sequence[Known], kind: str, draws: int) -> tuple[dict[str, Values], dict[str, Values]]:

@@ -131,14 +131,14 @@ def run(setting: Setting, seed: int) -> tuple[Origin, ...]:
     return tuple(Origin("clean", 0, seed, epochs) for epochs in setting.epochs)
 
 
-def network(origin: Origin, architecture: str, data: Data, setting: Setting, work: Path) -> nn.Module:
+def network(origin: Origin, architecture: str, data: Data, setting: Setting, folder: Path) -> nn.Module:
     """Return a network, trained first if the folder does not have it."""
     examples = changed(origin, data.draw(setting.scale.train, 0), len(data.classes))
     epochs = setting.training.epochs if origin.epochs is None else origin.epochs
     noise = origin.level if origin.kind == "augmentation" else 0.0
     training = replace(setting.training, epochs=epochs, noise=noise)
     start = fresh(setting.scale.networks[architecture], data.classes, origin.seed)
-    return trained(start, examples, training, work / architecture, seed=origin.seed).network
+    return trained(start, examples, training, folder, seed=origin.seed).network
 
 
 def changed(origin: Origin, examples: Examples, classes: int) -> Examples:
