@@ -101,7 +101,9 @@ def measure(options: Options, architecture: str) -> Known:
         data = load(setting.scale)
         take = partial(_measured, setting, architecture, data, options.work / architecture)
         seeds = take("clean", populations.seeds(setting)) if "seeds" in tests else None
-        groups = {kind: take(kind, populations.groups(setting, kind)) for kind in GROUPED if kind in tests}
+        groups: dict[str, Measured] = {
+            kind: take(kind, populations.groups(setting, kind)) for kind in GROUPED if kind in tests
+        }
         numbers = range(setting.members if "run" in tests else 0)
         return Known(seeds, groups, [take("clean", populations.run(setting, number)) for number in numbers])
 
