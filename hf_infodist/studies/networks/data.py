@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hf_infodist.errors import NotFoundError
 from hf_infodist.images.sample import Images, load_images
@@ -126,13 +126,20 @@ def shapes(asked: str, count: int = 6000, seed: int = 0) -> Task:
     return Task(f"shapes-{asked}", images, (share[asked] * parts).astype(np.int64), names)
 
 
-def from_hub(name: str, split: str) -> Task:
-    """Read the pictures and class labels of a dataset of the Hub, in a fixed random order, as many are sorted."""
+def from_hub(name: str, split: str, side: int | None = None) -> Task:
+    """Read the pictures and class labels of a dataset of the Hub, in a fixed random order, as many are sorted.
+
+    Args:
+        name: Of the dataset.
+        split: Which part.
+        side: Pixels to which the square in the middle of each picture is scaled; None where all are of one size.
+    """
     from datasets import load_dataset
 
     rows: Any = load_dataset(name, split=split).shuffle(seed=0)
     column = {type(feature).__name__: name for name, feature in rows.features.items()}
-    images = np.stack([np.asarray(image.convert("RGB")) for image in rows[column["Image"]]])
+    pictures = (image.convert("RGB") for image in rows[column["Image"]])
+    images = np.stack([np.asarray(ImageOps.fit(one, (side, side)) if side else one) for one in pictures])
     labels = column["ClassLabel"]
     return Task(name, images, np.asarray(rows[labels], dtype=np.int64), tuple(rows.features[labels].names))
 

@@ -54,6 +54,7 @@ class Training:
         smoothing: Share of each target that is spread over all classes.
         dropout: Probability with which each output of every ReLU is dropped.
         augment: Whether pictures are moved by up to 3 pixels and mirrored at random.
+        noise: Largest standard deviation of the noise that is added to the pixels each time, on the scale 0 to 1.
     """
 
     epochs: int
@@ -65,6 +66,7 @@ class Training:
     smoothing: float = 0.0
     dropout: float = 0.0
     augment: bool = False
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ def _batches(
             pixels = normalised(batch.images)
             if training.augment:
                 pixels = augmented(pixels, generator)
+            if training.noise:
+                pixels = noisy(pixels, training.noise, generator)
             yield pixels.to(device, memory_format=torch.channels_last), batch.targets.to(device)
 
 
@@ -200,6 +204,16 @@ def augmented(pixels: Tensor, generator: torch.Generator) -> Tensor:
         [one[:, row : row + height, left : left + width] for one, (row, left) in zip(padded, places, strict=True)]
     )
     return torch.where(mirrored[:, None, None, None], moved.flip(3), moved)
+
+
+def noisy(pixels: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
+    """Add Gaussian noise to each picture of a batch ``[N, 3, H, W]``; no level leaves the scale 0 to 1.
+
+    The variance of a picture's noise is drawn uniformly up to that of the largest standard deviation.
+    """
+    own = deviation * torch.rand(len(pixels), 1, 1, 1, generator=generator).sqrt()
+    levels = pixels * STD + MEAN + own * torch.randn(pixels.shape, generator=generator)
+    return (levels.clamp(0, 1) - MEAN) / STD
 
 
 @torch.no_grad()

@@ -39,6 +39,7 @@ class Scale:
         test: Examples by which networks are judged, at most.
         k: Images of a codelength; no network is trained on them.
         protocol: Of a codelength.
+        side: Pixels to which pictures of the Hub are cut and scaled, where they are not of one size.
     """
 
     data: str
@@ -49,6 +50,7 @@ class Scale:
     test: int
     k: int
     protocol: str
+    side: int | None = None
 
     def sized(self, train: int | None, k: int | None) -> "Scale":
         """Return it with other numbers of examples and images where they are given."""
@@ -157,7 +159,7 @@ def load(scale: Scale) -> Data:
 def _source(scale: Scale) -> tuple[Task, Task]:
     """Return a dataset to train on and one to test on."""
     if scale.data != "fashion":
-        return from_hub(scale.data, "train"), from_hub(scale.data, scale.test_split)
+        return from_hub(scale.data, "train", scale.side), from_hub(scale.data, scale.test_split, scale.side)
     if FASHION.exists():
         return fashion_mnist("train"), fashion_mnist("test")
     logger.warning("Debian's dataset-fashion-mnist is not installed: these are scikit-learn's digits instead")
