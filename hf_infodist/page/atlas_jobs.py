@@ -1,6 +1,6 @@
 """Work for the tab of an atlas, beside the page: placing a new model, and all distances of the map."""
 
-from hf_infodist.analysis.from_atlas import Progress, atlas_distances, nearest_in_atlas
+from hf_infodist.analysis.from_atlas import Compared, atlas_distances, nearest_in_atlas
 from hf_infodist.analysis.neighbours import Neighbours
 from hf_infodist.distances.plan import Status
 from hf_infodist.errors import UnfitError
@@ -22,7 +22,7 @@ def answer(question: Placing | Mapping, limits: Limits, tell: Tell) -> Done:
 
 
 def _place(question: Placing, atlas: Atlas, limits: Limits, tell: Tell) -> Done:
-    def on_progress(progress: Progress) -> None:
+    def on_compared(progress: Compared) -> None:
         tell(Stage(f"compared with {progress.compared} of the {progress.total} models of {question.atlas}"))
 
     name = question.model
@@ -30,7 +30,7 @@ def _place(question: Placing, atlas: Atlas, limits: Limits, tell: Tell) -> Done:
         tell(Stage(f"fetching {name}"))
     model = name if name in atlas.names else load("model", name, limits)
     tell(Stage(f"running it on the {question.k} images of {question.atlas}, and comparing it with the likeliest"))
-    found = of_results(nearest_in_atlas(atlas, model, question.n, on_progress=on_progress))
+    found = of_results(nearest_in_atlas(atlas, model, question.n, on_compared=on_compared))
     return Done(Neighbours.of(found, found.models[0].id).to_dict())
 
 
