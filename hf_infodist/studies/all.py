@@ -61,7 +61,13 @@ STEPS = (
     Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set
     Step("transfer", _NETWORKS + "starts --data {data} --labels 200"),
     Step("start_errors", _NETWORKS + "starts"),
+    Step("paired_errors", _NETWORKS + "paired"),
     Step("lineage", _NETWORKS + "forests"),
+    Step("resi", _NETWORKS + "resi"),
+    Step("shipped", "--output {output}/digits --work {work}/shipped"),
+    Step("placing", _CHECKPOINTS + "/placing.json --work {work}/placing"),
+    Step("packing", _CHECKPOINTS + "/packing.json"),
+    Step("atlas", "--output {output}/atlas.json --work {work}/atlas -k 1000 --models 100"),
     Step("anchors", _CHECKPOINTS + "/anchors.json"),
     Step("error_bars", "demo:cnn demo:vit -i digits -k 400 --output {output}/error_bars.json"),
     Step("search", "demo:cnn demo:vit -k 500 --trials 6 --json"),
