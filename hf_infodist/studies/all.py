@@ -58,10 +58,14 @@ STEPS = (
     Step("generalization", _NETWORKS + "trained", True),
     Step("ensembles", _NETWORKS + "trained", True),
     Step("zoo_map", _NETWORKS + "zoo"),
+    Step("paired_errors", _NETWORKS + "paired"),
     Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set
     Step("transfer", _NETWORKS + "starts --data {data} --labels 200"),
     Step("start_errors", _NETWORKS + "starts"),
     Step("lineage", _NETWORKS + "forests"),
+    Step("placing", "--data {data} --work {work}/placing --output {output}/placing.json"),
+    Step("packing", _CHECKPOINTS + "/packing.json"),
+    Step("shipped", "--work {work}/shipped --output {output}/digits"),
     Step("anchors", _CHECKPOINTS + "/anchors.json"),
     Step("error_bars", "demo:cnn demo:vit -i digits -k 400 --output {output}/error_bars.json"),
     Step("search", "demo:cnn demo:vit -k 500 --trials 6 --json"),
@@ -69,6 +73,7 @@ STEPS = (
         "tightness", _CHECKPOINTS + "/tightness.json --work {work}/tightness --column static --column mixture"
     ),
     Step("frontier", _CHECKPOINTS + " --work {work}/frontier -k 1000"),
+    Step("atlas", "--work {work}/atlas --output {output}/atlas.json"),
     Step("cost", _CHECKPOINTS + "/cost.json"),
     Step("throughput"),
     Step("scaling"),
