@@ -57,13 +57,13 @@ STEPS = (
     Step("regularization", _NETWORKS + "trained", True),
     Step("generalization", _NETWORKS + "trained", True),
     Step("ensembles", _NETWORKS + "trained", True),
-    Step("zoo_map", _NETWORKS + "zoo"),
+    Step("zoo_map", _NETWORKS + "placing/zoo"),  # thirteen of the networks of the next one
+    Step("placing", "--data {data} --work {work}/placing --output {output}/placing.json"),
     Step("paired_errors", _NETWORKS + "paired"),
     Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set
     Step("transfer", _NETWORKS + "starts --data {data} --labels 200"),
     Step("start_errors", _NETWORKS + "starts"),
     Step("lineage", _NETWORKS + "forests"),
-    Step("placing", "--data {data} --work {work}/placing --output {output}/placing.json"),
     Step("packing", _CHECKPOINTS + "/packing.json"),
     Step("shipped", "--work {work}/shipped --output {output}/digits"),
     Step("anchors", _CHECKPOINTS + "/anchors.json"),
