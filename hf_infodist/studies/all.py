@@ -64,6 +64,7 @@ STEPS = (
     Step("transfer", _NETWORKS + "starts --data {data} --labels 200"),
     Step("start_errors", _NETWORKS + "starts"),
     Step("lineage", _NETWORKS + "forests"),
+    Step("resi", _NETWORKS + "resi"),
     Step("packing", _CHECKPOINTS + "/packing.json"),
     Step("shipped", "--work {work}/shipped --output {output}/digits"),
     Step("anchors", _CHECKPOINTS + "/anchors.json"),
