@@ -57,7 +57,9 @@ STEPS = (
     Step("regularization", _NETWORKS + "trained", True),
     Step("generalization", _NETWORKS + "trained", True),
     Step("ensembles", _NETWORKS + "trained", True),
-    Step("zoo_map", _NETWORKS + "zoo"),
+    Step("zoo_map", _NETWORKS + "placing/zoo"),  # thirteen of the networks of the next one
+    Step("placing", "--data {data} --work {work}/placing --output {output}/placing.json"),
+    Step("paired_errors", _NETWORKS + "paired"),
     Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set
     Step("transfer", _NETWORKS + "starts --data {data} --labels 200"),
     Step("start_errors", _NETWORKS + "starts"),
@@ -75,6 +77,7 @@ STEPS = (
         "tightness", _CHECKPOINTS + "/tightness.json --work {work}/tightness --column static --column mixture"
     ),
     Step("frontier", _CHECKPOINTS + " --work {work}/frontier -k 1000"),
+    Step("atlas", "--work {work}/atlas --output {output}/atlas.json"),
     Step("cost", _CHECKPOINTS + "/cost.json"),
     Step("throughput"),
     Step("scaling"),
