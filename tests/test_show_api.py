@@ -107,7 +107,7 @@ def test_the_mcp_server_gives_the_same(address, by_command, ranked_by_command):
         server = streamablehttp_client(f"{address}/gradio_api/mcp/")
         async with server as (reading, writing, _), ClientSession(reading, writing) as session:
             await session.initialize()
-            compare, transfer = (await session.list_tools()).tools
+            compare, transfer, _ = (await session.list_tools()).tools
             compared = await session.call_tool(compare.name, {"a": "demo:cnn", "b": "demo:vit"} | SETTINGS)
             ranked = await session.call_tool(transfer.name, {"models": ["demo:cnn", "demo:vit"]} | SETTINGS)
             return compare, transfer, compared, ranked
@@ -123,7 +123,7 @@ def test_the_mcp_server_gives_the_same(address, by_command, ranked_by_command):
 
 def test_the_api_has_each_function_as_object_and_as_text(client):
     endpoints = list(client.view_api(return_format="dict")["named_endpoints"])
-    assert endpoints == ["/compare", "/compare_json", "/transfer", "/transfer_json"]
+    assert endpoints == ["/compare", "/compare_json", "/transfer", "/transfer_json", "/nearest", "/nearest_json"]
     text = client.predict("demo:cnn", "demo:vit", **SETTINGS, api_name="/compare_json")
     assert json.loads(text) == client.predict("demo:cnn", "demo:vit", **SETTINGS, api_name="/compare")
 

@@ -76,8 +76,9 @@ class Page:
 
         return find_names
 
-    def _members(self) -> Callable[[str, str], Awaitable[list[Any]]]:
-        async def find_members(text: str, atlas: str) -> list[Any]:
+    def _members(self) -> Callable[[Any], Awaitable[list[Any]]]:
+        async def find_members(asked: Any) -> list[Any]:
+            text, atlas = asked if isinstance(asked, list) and len(asked) == 2 else ("", "")
             known = await asyncio.to_thread(self.service.atlases.suggest, text, atlas)
             if known or self.service.limits.public:
                 return [known, True]
