@@ -1,4 +1,4 @@
-"""Commands that ask all pairs of several models who was made from whom, and who goes well with whom."""
+"""Commands that ask all pairs of several models who is kin of whom, and who goes well with whom."""
 
 from typing import Annotated
 
@@ -22,13 +22,18 @@ def lineage(
     report: Report,
     models: AnyModels = None,
     matrix: Matrix = None,
+    reference: Annotated[
+        list[str] | None, typer.Option("--reference", help="Hold the others against these, or a file of names, too.")
+    ] = None,
 ) -> None:
-    """Tell which model was made from which.
+    """Tell which models are copies or kin of which.
 
-    Each model has a parent or none, with the evidence and what its card declares. It is read from a matrix, or from
-    all pairs of the models that are named; of these only what the store does not have is computed.
+    Each pair of models of one architecture is held against the other pairs: kin are nearer than strangers. It takes
+    several models of that architecture without common ancestors, among those that are named or of the reference, of
+    whom nothing else is asked. What cards declare is shown beside. It is read from a matrix, or from all pairs of the
+    models; of these only what the store does not have is computed.
 
-    Example: infodist lineage demo:cnn demo:vit random:demo:cnn -i digits
+    Example: infodist lineage models.txt -i digits
     """
     if (matrix is None) == (not models):
         raise UsageError(
@@ -38,13 +43,17 @@ def lineage(
         )
     from hf_infodist.results.files import read_matrix
 
-    known = read_matrix(matrix) if matrix else all_pairs(context, read_names(models or []), sample, coding, work)
+    others = read_names(reference) if reference else []
+    names = list(dict.fromkeys([*read_names(models or []), *others])) if models else []
+    known = read_matrix(matrix) if matrix else all_pairs(context, names, sample, coding, work)
     from hf_infodist.analysis.lineage import Lineage
     from hf_infodist.models.declared import read_declared
+    from hf_infodist.models.families import read_families
 
-    found = Lineage.of(known, read_declared([model.id for model in known.models]))
-    brief = "\n".join(f"{one.model}\t{one.parent or ''}" for one in found.descents)
-    report.show(found, brief, "'infodist compare PARENT MODEL' tells more about one of them")
+    ids = [model.id for model in known.models]
+    found = Lineage.of(known, read_declared(ids), families=read_families(ids), reference=others)
+    brief = "\n".join(f"{one.model}\t{one.relation}\t{one.of or ''}" for one in found.descents)
+    report.show(found, brief, "'infodist compare MODEL MODEL' tells more about a pair")
 
 
 @command

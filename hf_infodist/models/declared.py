@@ -44,7 +44,7 @@ def read_declared(models: Sequence[str]) -> dict[str, Declared]:
     Returns:
         By name; without those whose cards say nothing.
     """
-    sources = {model: source for model in models if (source := _source(model))}
+    sources = {model: source for model in models if (source := card_source(model))}
     found = {}
     for model, source in sources.items():
         bases, relation = _base_models(_card(source))
@@ -58,7 +58,7 @@ def read_declared(models: Sequence[str]) -> dict[str, Declared]:
     return found
 
 
-def _source(model: str) -> Source | None:
+def card_source(model: str) -> Source | None:
     """Return where the card of a model lies; None if it has none: names in a file may be of models that are gone."""
     if model.startswith("random:"):
         return None
