@@ -34,8 +34,10 @@ def matrix(nats, names=None):
 def zoo(*kin, n=9, by=1.2, seed=0, start=0.0):
     """Models of levels of their own; some pairs are nearer, and the second of each is a worse start for others."""
     rng = np.random.default_rng(seed)
-    nats = np.exp(rng.normal(2, 0.3, n)[:, None] + rng.normal(2, 0.1, n) + rng.normal(0, 0.05, (n, n)))
-    nats[:, [j for _, j in kin]] *= np.exp(start)
+    dear, good = rng.normal(2, 0.3, n), rng.normal(2, 0.1, n)
+    for i, j in kin:
+        good[j] = good[i] + start
+    nats = np.exp(dear[:, None] + good + rng.normal(0, 0.05, (n, n)))
     for i, j in kin:
         nats[i, j], nats[j, i] = nats[i, j] * np.exp(-by), nats[j, i] * np.exp(-by)
     return nats

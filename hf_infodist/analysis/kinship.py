@@ -4,12 +4,12 @@ Two strangers, models of one task and one architecture without a common ancestor
 
     log d(i, j) = ½ (log L'(i | j) + log L'(j | i)) = level_i + level_j + noise
 
-since what a codelength costs is, but for noise, a product of how dear the one model is to learn and how good a start the
-other is; of the larger of the two that does not hold. A pair is kin if its distance lies farther below
-that than the noise of strangers explains: by Student's t, with the pair itself left out, and with Holm's correction
-over all pairs. Kin are among the pairs, and must not be taken for strangers: levels start from least absolute
-deviations, which a minority of outliers does not move, and pairs that look like kin are left out of the fit until
-nothing changes. Pairs of two architectures are not tested: strangers of one architecture are nearer than those.
+since what a codelength costs is, but for noise, a product of how dear the one model is to learn and how good a start
+the other is; of the larger of the two that does not hold. A pair is kin if its d lies farther below that than the
+noise of strangers explains: by Student's t, with the pair itself left out, and with Holm's correction over all pairs.
+Kin are among the pairs, and must not be taken for strangers: levels start from least absolute deviations, which a
+minority of outliers does not move, and pairs that look like kin are left out of the fit until nothing changes. Pairs
+of two architectures are not tested: strangers of one architecture are nearer than those.
 """
 
 from collections.abc import Iterator, Sequence

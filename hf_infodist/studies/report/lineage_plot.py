@@ -13,7 +13,7 @@ _LEAST = 1e-4  # of ratios; copies are at 0
 
 
 def draw(found: Sequence[Answer], file: Path) -> None:
-    """Draw each network by how it was made and by how near its nearest is, as a share of what strangers are, as PNG."""
+    """Draw each network by how it was made and how near its nearest is, as a share of what strangers are."""
     hows = list(dict.fromkeys(one.how for one in found))
     figure = Figure(figsize=(8, 0.5 * len(hows) + 1.6), layout="constrained")
     axes = figure.subplots()
