@@ -33,8 +33,8 @@ def world(networks, kin=1.5, seed=0):
     nats = np.exp(rng.normal(3, 0.2, n)[:, None] + rng.normal(1, 0.1, n) + rng.normal(0, 0.05, (n, n)))
     for i, a in enumerate(networks):
         for j, b in enumerate(networks):
-            copy = {a.id, b.id} == {a.id, b.parent} and b.birth.how in ("neurons", "rounded")
-            copy |= {a.id, b.id} == {b.id, a.parent} and a.birth.how in ("neurons", "rounded")
+            pairs = ((a, b), (b, a))
+            copy = any(x.birth.how in ("neurons", "rounded") and x.parent == y.id for x, y in pairs)
             nats[i, j] = 0 if i == j else 1e-3 if copy else nats[i, j] * np.exp(-kin * (a.root == b.root))
     for i, a in enumerate(networks):  # a copy is as far from others as its original
         if a.birth.how in ("neurons", "rounded"):
