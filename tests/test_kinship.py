@@ -67,7 +67,7 @@ def test_among_strangers_any_kin_is_seldom_named(n, margin, most):
         assert np.mean(chances < 0.05) == pytest.approx(0.05, abs=0.02)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_planted_kin_are_found_and_nobody_else(seed):
     pairs = [(0, 1), (0, 2), (1, 2), (5, 6)]  # a tree of three and one of two
     found = compare_with_strangers(related(strangers(11, seed), *pairs, by=1.2))

@@ -77,7 +77,7 @@ def test_kin_are_named_and_nobody_else():
     assert row[:3] == ["a", "kin", "b"]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_among_strangers_there_is_no_relation(seed):
     assert set(relations(Lineage.of(matrix(zoo(seed=seed))))) == {("none", None)}
 
