@@ -1,6 +1,5 @@
 """The study of lineage: forests are what they are said to be, and scores are 1 for who knows the truth."""
 
-import itertools
 import json
 from dataclasses import replace
 
@@ -8,109 +7,115 @@ import numpy as np
 import pytest
 import torch
 
-from hf_infodist.analysis.lineage import find_copies
+from hf_infodist.analysis.lineage import Lineage
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.results.matrix import PairwiseMatrix
+from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.studies import lineage as study
 from hf_infodist.studies import run_study
-from hf_infodist.studies.measures import descent
+from hf_infodist.studies.measures.kin import answers, ask, grown, part, scores, unrelated_groups
 from hf_infodist.studies.networks import forest as _forest
+from hf_infodist.studies.networks.births import KINDS, mixed
 from hf_infodist.studies.networks.changes import swapped
 from hf_infodist.studies.networks.data import Task
-from hf_infodist.studies.networks.forest import FOREST, SCALES, Birth, task_of
+from hf_infodist.studies.networks.forest import SCALES, task_of
 
-NAMES = [birth.name for birth in FOREST]
-
-
-def truth():
-    """Steps along the forest; down an edge is a little cheaper than up."""
-    steps = descent.path_lengths(FOREST)
-    down = np.array([[0.9 if a.parent == b.name else 1.0 for b in FOREST] for a in FOREST])
-    return steps * down
+IMAGES = ImagesRecord("fashion", None, None, None, 500, 0, "f")
 
 
-def share(answers):
-    return sum(answer.right for answer in answers) / len(answers)
+def facts(seeds=range(6)):
+    return [one for seed in seeds for one in grown(seed, mixed(seed), "resnet10")]
 
 
-def test_steps_along_the_forest():
-    steps = descent.path_lengths(FOREST)
-    at = {name: i for i, name in enumerate(NAMES)}
-    for a, b, expected in (
-        ("a", "a-half", 1),
-        ("a-half-noisy", "a", 2),
-        ("a-half-noisy", "a-distilled", 3),
-        ("b-noisy", "b-noisy-neurons", 0),
-        ("b-noisy-half", "b-noisy-neurons", 1),
-        ("a", "b", 4),
-        ("a-half", "b-labels", 6),
-    ):
-        assert steps[at[a], at[b]] == steps[at[b], at[a]] == expected
+def world(networks, kin=1.5, seed=0):
+    """Codelengths as they are where those of one root are nearer by e^kin, and copies at nothing."""
+    rng, n = np.random.default_rng(seed), len(networks)
+    nats = np.exp(rng.normal(3, 0.2, n)[:, None] + rng.normal(1, 0.1, n) + rng.normal(0, 0.05, (n, n)))
+    for i, a in enumerate(networks):
+        for j, b in enumerate(networks):
+            pairs = ((a, b), (b, a))
+            copy = any(x.birth.how in ("neurons", "rounded") and x.parent == y.id for x, y in pairs)
+            nats[i, j] = 0 if i == j else 1e-3 if copy else nats[i, j] * np.exp(-kin * (a.root == b.root))
+    for i, a in enumerate(networks):  # a copy is as far from others as its original
+        if a.birth.how in ("neurons", "rounded"):
+            j = [one.id for one in networks].index(a.parent)
+            others = [x for x in range(n) if x not in (i, j)]
+            nats[i, others], nats[others, i] = nats[j, others], nats[others, j]
+    models = tuple(ModelRecord(one.id, "timm", None, 10, one.id, {}) for one in networks)
+    return PairwiseMatrix(models, nats, np.ones_like(nats), "infodist", IMAGES, PROTOCOLS["standard"])
 
 
-def test_who_knows_the_truth_has_every_score():
-    values = truth()
-    assert share(descent.parent_answers(values, FOREST)) == share(descent.direction_answers(values, FOREST)) == 1
-    assert share(descent.central_answers(values, FOREST)) == 1
-    assert len(descent.parent_answers(values, FOREST)) == 8 and len(descent.direction_answers(values, FOREST)) == 6
-    assert {name: value for name, (value, _) in descent.triplets(values, FOREST).items()} == {
-        "same tree": 1.0,
-        "one step": 1.0,
-    }
-    assert descent.tree_correlation(values, FOREST) > 0.7  # no ultrametric has exactly these steps
-    copies = find_copies(np.maximum(values, values.T), 0)
-    for rule in (descent.nearest_central, descent.arborescence):
-        assert share(descent.rule_answers(rule(values, copies, 0.8), copies, FOREST)) == 1
+def test_forests_differ_in_architecture_and_say_who_is_related():
+    kinds = {tuple(dict.fromkeys(birth.architecture for birth in mixed(seed))) for seed in range(20)}
+    assert len(kinds) > 10 and {kind for some in kinds for kind in some} == set(KINDS)
+    by_name = {one.id: one for one in grown(7, mixed(7), "")}
+    assert by_name["7/a-half-noisy"].root == "7/a" and by_name["7/a-half-noisy"].parent == "7/a-half"
+    assert by_name["7/d"].root == "7/d" and by_name["7/d"].parent is None
+    assert all(b.architecture == by_name[b.parent].architecture for b in by_name.values() if b.birth.trains_on)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_no_forest_is_cheaper_than_the_arborescence(seed):
-    n, part = 5, 0.6
-    nats = np.random.default_rng(seed).uniform(1, 100, (n, n))
-    usual = [np.median(np.delete(nats[i], i)) for i in range(n)]
-
-    def cost(parents):
-        return sum(part * usual[i] if j is None else nats[i, j] for i, j in enumerate(parents))
-
-    def reaches_a_root(parents, i):
-        seen = set()
-        while i is not None and i not in seen:
-            seen.add(i)
-            i = parents[i]
-        return i is None
-
-    choices = itertools.product(*([None, *(j for j in range(n) if j != i)] for i in range(n)))
-    forests = [parents for parents in choices if all(reaches_a_root(parents, i) for i in range(n))]
-    found = descent.arborescence(nats, [(i,) for i in range(n)], part)
-    assert tuple(found) in forests and cost(found) == pytest.approx(min(map(cost, forests)))
+def test_who_sees_kin_and_copies_has_every_score():
+    networks = facts()
+    found = study.ask_forests(world(networks), networks)
+    summary = scores(found)
+    assert len(found) == len(networks)
+    for relation in ("copy", "kin"):
+        assert summary[relation]["precision"]["share"] == summary[relation]["recall"]["share"] == 1
+    assert summary["copy"]["recall"]["count"] == 12 and summary["kin"]["recall"]["count"] == 48
+    assert summary["alone"]["share"] == 1
 
 
-def test_who_says_the_opposite_has_none():
-    values = truth().max() + 1 - truth()
-    np.fill_diagonal(values, 0)
-    assert share(descent.parent_answers(values, FOREST)) == share(descent.direction_answers(values, FOREST)) == 0
-    assert max(value for value, _ in descent.triplets(values, FOREST).values()) < 0.1
-    assert descent.tree_correlation(values, FOREST) < 0
+def test_where_kin_are_no_nearer_none_are_found_but_copies():
+    networks = facts()
+    summary = scores(study.ask_forests(world(networks, kin=0.0), networks))
+    assert summary["kin"]["recall"]["right"] <= 1 and summary["copy"]["recall"]["share"] == 1
 
 
-def test_noise_has_what_chance_has():
-    rng = np.random.default_rng(0)
-    runs = [rng.uniform(1, 2, (10, 10)) for _ in range(100)]
-    assert 0.07 < np.mean([share(descent.parent_answers(v, FOREST)) for v in runs]) < 0.19
-    assert 0.44 < np.mean([share(descent.direction_answers(v, FOREST)) for v in runs]) < 0.56
-    assert 0.47 < np.mean([descent.triplets(v, FOREST)["same tree"][0] for v in runs]) < 0.53
-    assert abs(np.mean([descent.tree_correlation(v, FOREST) for v in runs])) < 0.06
+def test_wrong_kin_are_counted_as_wrong():
+    networks = facts()
+    matrix = world(networks)
+    ids = [model.id for model in matrix.models]
+    a, b = ids.index("0/d"), ids.index("0/e")
+    nats = matrix.nats.copy()
+    same = [i for i, one in enumerate(networks) if one.architecture == networks[a].architecture and one.id[0] != "0"]
+    for other in (b, same[0]):
+        nats[a, other] = nats[other, a] = 1.0
+    summary = scores(study.ask_forests(replace(matrix, nats=nats), networks))
+    assert summary["kin"]["precision"]["right"] < summary["kin"]["precision"]["count"]
+    assert summary["alone"]["share"] < 1
 
 
-def test_what_does_not_apply_is_no_answer():
-    values = np.full((10, 10), np.nan)
-    assert share(descent.parent_answers(values, FOREST)) == 0 and not descent.direction_answers(values, FOREST)
-    assert np.isnan(descent.tree_correlation(values, FOREST)) and not descent.central_answers(values, FOREST)
+def test_groups_of_strangers_name_nobody_and_planted_kin_are_seen():
+    roots = [one for one in facts(range(12)) if one.birth.how == "root"]
+    matrix = world(roots)
+    counts = unrelated_groups(matrix, roots, each=6, draws=5)
+    assert counts["any_kin"]["right"] == 0 and counts["silent_models"] == 0
+    liar = [
+        replace(one, root=roots[0].root) if one.architecture == roots[0].architecture else one for one in roots[:9]
+    ]
+    assert unrelated_groups(world([*liar, *roots[9:]]), roots, each=8, draws=5)["any_kin"]["right"] > 0
 
 
-def test_the_parent_of_an_original_is_not_its_copy():
-    values = truth()
-    copy, original = NAMES.index("b-noisy-neurons"), NAMES.index("b-noisy")
-    answers = dict(zip([b.name for b in FOREST if b.parent], descent.parent_answers(values, FOREST), strict=True))
-    assert values[original, copy] == 0 and answers["b-noisy"].right and answers["b-noisy-neurons"].right
+def test_a_part_of_a_matrix_has_its_numbers():
+    networks = facts([0])
+    matrix = world(networks)
+    ids = [networks[i].id for i in (4, 1, 7)]
+    assert [model.id for model in part(matrix, ids).models] == ids
+    assert part(matrix, ids).nats[0, 2] == matrix.nats[4, 7]
+    found = ask(matrix, networks[:3], networks[3:])
+    assert isinstance(found, Lineage) and len(list(answers(found, networks[:3]))) == 3
+
+
+def test_directions_of_edges_are_those_that_are_planted():
+    networks = facts()
+    matrix = world(networks)
+    nats, ids = matrix.nats.copy(), [model.id for model in matrix.models]
+    for i, one in enumerate(networks):  # who was made from another is a start that is worse by a third than its own
+        depth = 0 if one.parent is None else 1 + (networks[ids.index(one.parent)].parent is not None)
+        nats[:, i] = np.where(nats[:, i] > 0.01, np.exp(3.5 + 0.3 * depth) + 0.01 * np.arange(len(ids)), nats[:, i])
+    found = study.edges(replace(matrix, nats=nats), networks)
+    assert len(found["edges"]) == 5 * 6 and found["points_right"]["start"]["share"] == 1
+    assert found["told"]["share"] == 1
 
 
 def pictures(count=400):
@@ -132,9 +137,9 @@ def test_tasks_are_what_they_are_called():
 def test_neurons_in_another_order_compute_the_same(name):
     torch.manual_seed(0)
     module = SCALES[name].architecture(tuple("abcd")).eval()
-    for part in module.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.running_mean.uniform_(-0.1, 0.1), part.running_var.uniform_(0.5, 2), part.weight.data.uniform_(0.5, 2)
+    for each in module.modules():
+        if isinstance(each, torch.nn.BatchNorm2d):
+            each.running_mean.uniform_(-0.1, 0.1), each.running_var.uniform_(0.5, 2), each.weight.data.uniform_(0.5, 2)
     x = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = module(x)
@@ -157,24 +162,18 @@ def test_the_network_of_the_paper_has_its_depth_and_size():
 
 
 @pytest.mark.slow
-def test_a_forest_is_grown_measured_and_drawn(tmp_path, capsys, monkeypatch):
-    few = tuple(birth for birth in FOREST if birth.name in ("a", "a-half", "a-relabelled", "b", "b-labels"))
-    births = (*few, Birth("b-neurons", "b", "neurons"), Birth("b-distilled", "b", "distilled"))
-    monkeypatch.setattr(study, "FOREST", births)
+def test_forests_are_grown_measured_and_drawn(tmp_path, capsys, monkeypatch):
+    few = tuple(replace(b, architecture="mlp") for b in mixed(0) if b.name in ("a", "a-half", "b", "b-copy", "d", "e"))
+    births = tuple(replace(b, how="rounded") if b.name == "b-copy" else b for b in few)
     monkeypatch.setattr(_forest, "FASHION", tmp_path / "none")  # the digits are everywhere
-    small = replace(SCALES["small"], root=(2, 5e-3), train=400, k=32)
+    small = replace(SCALES["small"], births=lambda seed: births, root=(2, 5e-3), train=400, k=32)
     monkeypatch.setattr(study, "SCALES", {"small": small})
-    words = ["--work", str(tmp_path / "work"), "--seed", "0", "--output", str(tmp_path / "out")]
-    run_study("lineage", words)
+    words = ["--work", str(tmp_path / "work"), "--seed", "0", "--seed", "1", "--each", "5", "--draws", "3"]
+    run_study("lineage", [*words, "--output", str(tmp_path / "out")])
     figures = json.loads((tmp_path / "out" / "lineage.json").read_text())
     assert (tmp_path / "out" / "lineage.png").stat().st_size < 300_000
-    (forest,) = figures["samples"]["test"]["forests"]
-    nats = np.array(forest["nats"])
-    names = [birth.name for birth in births]
-    original, copy = names.index("b"), names.index("b-neurons")
-    assert max(nats[original, copy], nats[copy, original]) < 0.1 < np.sort(nats[original])[2]
-    assert figures["samples"]["strange"]["summary"]["d_p"]["parent"]["count"] == 5
-    l2 = np.array([[np.nan if v is None else v for v in row] for row in forest["baselines"]["parameter/L2"]])
-    assert l2[original, copy] > l2[names.index("a"), names.index("a-half")]
+    found = {one["model"]: one for one in figures["answers"]}
+    assert found["0/b-copy"]["found"] == "copy" and found["0/b-copy"]["of"] == "0/b"
+    assert len(found) == 12 and figures["summary"]["copy"]["recall"]["right"] == 4
     card = (tmp_path / "work" / "forest-0" / "a-half" / "README.md").read_text()
-    assert "base_model: a\n" in card and "d_p" in capsys.readouterr().out
+    assert "base_model: a\n" in card and "groups of strangers" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.declared import Declared, declared_among
+from hf_infodist.models.families import family_of
 from hf_infodist.models.load import load_classifier
 from hf_infodist.models.member import Member
 from hf_infodist.outputs.arrays import Outputs
@@ -96,6 +97,12 @@ def declared_in(atlas: Atlas) -> dict[str, Declared]:
     """Return what the cards of the models of an atlas declare, by name."""
     entries = [file.entry for file in atlas.files]
     return declared_among({one.id: one.base_models for one in entries}, {one.id: one.relation for one in entries})
+
+
+def families_in(atlas: Atlas, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the architecture of each of some models of an atlas, without size and variant."""
+    known = {file.entry.id: family_of(file.entry.architecture) for file in atlas.files}
+    return tuple(known[name] for name in names)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Commands that ask all pairs of several models who was made from whom, and who goes well with whom."""
+"""Commands that ask all pairs of several models who is kin of whom, and who goes well with whom."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,13 +28,18 @@ def lineage(
     models: AnyModels = None,
     matrix: Matrix = None,
     atlas: Atlas = None,
+    reference: Annotated[
+        list[str] | None, typer.Option("--reference", help="Hold the others against these, or a file of names, too.")
+    ] = None,
 ) -> None:
-    """Tell which model was made from which.
+    """Tell which models are copies or kin of which.
 
-    Each model has a parent or none, with the evidence and what its card declares. It is read from a matrix, or from
-    all pairs of the models that are named or in an atlas; of these only what the store does not have is computed.
+    Each pair of models of one architecture is held against the other pairs: kin are nearer than strangers. It takes
+    several models of that architecture without common ancestors, among those that are named or of the reference, of
+    whom nothing else is asked. What cards declare is shown beside. It is read from a matrix, or from all pairs of the
+    models that are named or in an atlas; of these only what the store does not have is computed.
 
-    Example: infodist lineage demo:cnn demo:vit random:demo:cnn -i digits
+    Example: infodist lineage models.txt -i digits
     """
     if (matrix is None) == (atlas is None and not models):
         raise UsageError(
@@ -42,7 +47,8 @@ def lineage(
             "the models are those of a matrix, of an atlas, or named",
             "infodist lineage MODEL MODEL…, infodist lineage --matrix matrix.json, or infodist lineage --atlas FOLDER",
         )
-    names = read_names(models or [])
+    others = read_names(reference) if reference else []
+    names = list(dict.fromkeys([*read_names(models or []), *others])) if models else []
     if atlas:
         known = all_pairs_of_atlas(atlas, names, coding, work)
     else:
@@ -51,21 +57,24 @@ def lineage(
         known = read_matrix(matrix) if matrix else all_pairs(context, names, sample, coding, work)
     from hf_infodist.analysis.lineage import Lineage
 
-    found = Lineage.of(known, _declared(atlas, [model.id for model in known.models]))
-    brief = "\n".join(f"{one.model}\t{one.parent or ''}" for one in found.descents)
-    report.show(found, brief, "'infodist compare PARENT MODEL' tells more about one of them")
+    declared, architectures = _told(atlas, [model.id for model in known.models])
+    found = Lineage.of(known, declared, families=architectures, reference=others)
+    brief = "\n".join(f"{one.model}\t{one.relation}\t{one.of or ''}" for one in found.descents)
+    report.show(found, brief, "'infodist compare MODEL MODEL' tells more about a pair")
 
 
-def _declared(atlas: str | None, names: list[str]) -> "dict[str, Declared]":
-    """Return what cards declare, as the atlas has it, or as they say it now."""
+def _told(atlas: str | None, names: list[str]) -> "tuple[dict[str, Declared], Sequence[str]]":
+    """Return what cards declare, and architectures: as the atlas has them, or as cards and configurations are now."""
     if atlas:
-        from hf_infodist.analysis.from_atlas import declared_in
+        from hf_infodist.analysis.from_atlas import declared_in, families_in
         from hf_infodist.results.atlas.shipped import open_atlas
 
-        return declared_in(open_atlas(atlas))
+        there = open_atlas(atlas)
+        return declared_in(there), families_in(there, names)
     from hf_infodist.models.declared import read_declared
+    from hf_infodist.models.families import read_families
 
-    return read_declared(names)
+    return read_declared(names), read_families(names)
 
 
 @command

@@ -66,7 +66,7 @@ def matrix(
     rows = [[report.number(nats, scale) if result.protocol else f"{nats:.6g}" for nats in row] for row in result.nats]
     file = report.output or "matrix.json"
     keep = "" if report.output else f"'-o {file}' keeps it; then "
-    next = f"{keep}'infodist map {file} --into pictures' draws it, 'infodist lineage --matrix {file}' tells parents"
+    next = f"{keep}'infodist map {file} --into pictures' draws it, 'infodist lineage --matrix {file}' tells kin"
     report.show(result, "\n".join(map("\t".join, rows)), next)
     if result.errors:
         raise typer.Exit(UnfitError.exit_code)

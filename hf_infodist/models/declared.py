@@ -45,7 +45,7 @@ def read_declared(models: Sequence[str]) -> dict[str, Declared]:
     Returns:
         By name; without those whose cards say nothing.
     """
-    sources = {model: source for model in models if (source := _source(model))}
+    sources = {model: source for model in models if (source := card_source(model))}
     found = {}
     for model, source in sources.items():
         bases, relation = _base_models(_head(_card(source)))
@@ -61,7 +61,7 @@ def read_declared(models: Sequence[str]) -> dict[str, Declared]:
 
 def read_claims(model: str) -> tuple[str | None, tuple[str, ...], str]:
     """Return what the card of a model says: licence, names of what it was made from, and how, in words."""
-    source = _source(model)
+    source = card_source(model)
     fields = _head(_card(source)) if source else {}
     bases, relation = _base_models(fields)
     licence = fields.get("license")
@@ -92,7 +92,7 @@ def _relation(word: str) -> str:
     return _RELATIONS.get(word, _RELATIONS["finetune"])
 
 
-def _source(model: str) -> Source | None:
+def card_source(model: str) -> Source | None:
     """Return where the card of a model lies; None if it has none: names in a file may be of models that are gone."""
     if model.startswith("random:"):
         return None

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.demo.train import Recipe, fit, logits
 from hf_infodist.models.load import load_classifier
 from hf_infodist.processes import make_accelerator
+from hf_infodist.studies.networks.births import FOREST, Birth, How, mixed
 from hf_infodist.studies.networks.changes import swapped
 from hf_infodist.studies.networks.data import FASHION, Task, digits, fashion_mnist, from_hub, shapes
 from hf_infodist.studies.networks.kept import kept, save_loadable
@@ -22,45 +23,7 @@ from hf_infodist.studies.networks.pairs import relabelled
 from hf_infodist.studies.networks.resnet import Architecture
 from hf_infodist.studies.networks.zoo import ARCHITECTURES
 
-How = Literal["root", "half", "noisy", "relabelled", "distilled", "neurons", "labels"]
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Birth:
-    """How a network comes to be.
-
-    Attributes:
-        name: Its folder.
-        parent: What it is made from; None of a root.
-        how: ``root`` is trained from fresh weights. Trained on are: ``half``, on a random half of the pictures;
-            ``noisy``, with three in ten labels drawn anew; ``relabelled``, asked only which pair of classes it is,
-            with a new head. ``distilled`` is trained from fresh weights on the outputs of its parent. Copies that
-            compute the same: ``neurons`` in another order; ``labels`` in another order, under names that say nothing.
-    """
-
-    name: str
-    parent: str | None
-    how: How
-
-    @property
-    def trains_on(self) -> bool:
-        """Whether it starts from the weights of its parent, and is trained."""
-        return self.how in ("half", "noisy", "relabelled")
-
-
-FOREST = (
-    Birth("a", None, "root"),
-    Birth("a-half", "a", "half"),
-    Birth("a-half-noisy", "a-half", "noisy"),
-    Birth("a-relabelled", "a", "relabelled"),
-    Birth("a-distilled", "a", "distilled"),
-    Birth("b", None, "root"),
-    Birth("b-noisy", "b", "noisy"),
-    Birth("b-noisy-half", "b-noisy", "half"),
-    Birth("b-noisy-neurons", "b-noisy", "neurons"),
-    Birth("b-labels", "b", "labels"),
-)
 
 
 @dataclass(frozen=True)
@@ -68,7 +31,8 @@ class Scale:
     """Sizes of everything.
 
     Attributes:
-        architecture: Builds a network of some classes.
+        births: Returns the networks of the forest of a seed.
+        architecture: Builds a network of some classes, where its birth names none.
         load: Pictures to train on, and others.
         strange: Pictures of something else.
         mean: Of the pixels, on the scale 0 to 1.
@@ -81,6 +45,7 @@ class Scale:
         batch: Pictures a step.
     """
 
+    births: Callable[[int], tuple[Birth, ...]]
     architecture: Callable[[tuple[str, ...]], nn.Module]
     load: Callable[[], tuple[Task, Task]]
     strange: Callable[[], Task]
@@ -112,21 +77,28 @@ def tiny_imagenet() -> tuple[Task, Task]:
     return from_hub("zh-plus/tiny-imagenet", "train"), from_hub("zh-plus/tiny-imagenet", "valid")
 
 
+PACES = {"vit": 0.4, "mlp": 0.4}
+"""By architecture, what learning rates are multiplied by."""
+PASSES = {"vit": 2.0, "mlp": 2.0}
+"""By architecture, what epochs are multiplied by."""
+
 SCALES = {
     "small": Scale(
+        births=mixed,
         architecture=ARCHITECTURES["resnet10"],
         load=small_pictures,
         strange=strange_pictures,
         mean=0.286,
         std=0.353,
-        train=12_000,
-        k=300,
+        train=3000,
+        k=500,
         protocol="standard",
-        root=(3, 5e-3),
+        root=(4, 5e-3),
         child=(1, 2e-3),
         batch=50,
     ),
     "paper": Scale(
+        births=lambda seed: FOREST,
         architecture=lambda classes: Architecture().build(len(classes)),
         load=tiny_imagenet,
         strange=digits,
@@ -167,12 +139,17 @@ def _born(birth: Birth, parent: Classifier | None, pictures: Task, work: Path, s
     task = task_of(birth.how, pictures, seed)
     file = work / birth.name / "model.safetensors"
     torch.manual_seed(seed)
-    module = scale.architecture(task.classes)
+    build = ARCHITECTURES[birth.architecture] if birth.architecture else scale.architecture
+    module = build(task.classes)
 
     def train() -> None:
         if birth.how == "neurons":
             assert parent is not None
             module.load_state_dict(swapped(parent.network.module, 1.0, seed).state_dict())
+        elif birth.how == "rounded":
+            assert parent is not None
+            weights = parent.network.module.state_dict()
+            module.load_state_dict({name: weight.half().to(weight.dtype) for name, weight in weights.items()})
         else:
             _train(module, birth, parent, task, scale, seed)
 
@@ -211,7 +188,9 @@ def _train(module: nn.Module, birth: Birth, parent: Classifier | None, task: Tas
         targets = _outputs(parent.network.module.to(device), pixels)
         parent.network.module.cpu()
     epochs, rate = scale.child if birth.trains_on else scale.root
-    fit(module.to(device), pixels, targets, Recipe(epochs * (1 + (birth.how == "half")), rate, seed, scale.batch, 0))
+    speed = PACES.get(birth.architecture or "", 1.0)
+    passes = round(epochs * PASSES.get(birth.architecture or "", 1.0) * (1 + (birth.how == "half")))
+    fit(module.to(device), pixels, targets, Recipe(passes, speed * rate, seed, scale.batch, 0))
     module.cpu()
 
 

@@ -82,6 +82,20 @@ def vgg(classes: tuple[str, ...], batch_norm: bool) -> nn.Module:
     return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, len(classes)))
 
 
+def mlp(classes: tuple[str, ...]) -> nn.Module:
+    """Build a perceptron with two hidden layers of 128 and 64 units that reads one of the three grey channels."""
+    layers = [nn.Linear(SIDE * SIDE, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, len(classes))]
+    return nn.Sequential(_OneChannel(), nn.Flatten(), *layers)
+
+
+class _OneChannel(nn.Module):
+    """Keeps the first channel: those of grey pictures are alike."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return ``[N, 1, H, W]``."""
+        return pixels[:, :1]
+
+
 def _timm(name: str, classes: tuple[str, ...], **arguments: Any) -> nn.Module:
     import timm
 
@@ -99,6 +113,7 @@ ARCHITECTURES: dict[str, Callable[[tuple[str, ...]], nn.Module]] = {
     "vgg": lambda classes: vgg(classes, False),
     "vgg-bn": lambda classes: vgg(classes, True),
     "vit": vit,
+    "mlp": mlp,
 }
 
 
@@ -125,7 +140,7 @@ def held_out_accuracy(classifier: Classifier, task: Task) -> float:
     return accuracy(classifier.network, *tensors(task.first(2000)))
 
 
-_RATES = {"vgg": 2e-3, "vit": 2e-3}
+_RATES = {"vgg": 2e-3, "vit": 2e-3, "mlp": 2e-3}
 
 
 def transform(input: Input = Input()) -> Callable[[Any], Tensor]:
