@@ -1,4 +1,4 @@
-"""What an atlas costs at the size of a Hub, on made-up outputs: bytes, seconds and memory to place one more.
+"""What an atlas costs at the size of a Hub, on made-up outputs: bytes, seconds, memory to place one more.
 
 ``infodist study atlas --work FOLDER [-k 2000] [--models 1000] [--classes 1000] [--output atlas.json]``
 
