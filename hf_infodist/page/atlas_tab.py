@@ -52,7 +52,8 @@ class AtlasTab(ManyTab):
                 max_lines=1,
                 max_length=100,
             )
-            self.found, self.draw = gr.HTML(elem_id="atlas-found"), gr.Button("Draw the map", elem_id="atlas-draw")
+            self.found = gr.HTML('<p class="quiet">The map is being drawn …</p>', elem_id="atlas-found")
+            self.draw = gr.Button("Draw the map", visible=False, elem_id="atlas-draw")
             self.map = gr.Plot(label="Map of the atlas", elem_id="atlas-map", elem_classes="pickable", visible=False)
         self.asked = [self.atlas, self.model]
         self._wire(tab, [self.atlas, self.find, width])
