@@ -147,10 +147,10 @@ def draw_bars(
 
 @rc_context(SETTINGS)
 def draw_descent(parents: Mapping[str, tuple[str | None, str]], *, footnote: str = "") -> Figure:
-    """Draw who was made from whom: a model below its parent and to the right of it.
+    """Draw who is related to whom: a model below one of its kin and to the right of it.
 
     Args:
-        parents: By name, the parent or None, and what is to be read on the line to it.
+        parents: By name, the one above or None, and what is to be read on the line to it.
         footnote: What is to be read below.
     """
     places = {name: (depth, row) for row, (depth, name) in enumerate(_below(parents, None, 0))}
