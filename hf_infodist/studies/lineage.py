@@ -118,7 +118,8 @@ def edges(matrix: PairwiseMatrix, facts: Sequence[Grown]) -> dict[str, Any]:
     * corrected: the same less what it costs strangers to be made from either, and either from strangers;
     * start: how much better a start for strangers the parent is, of opposite sign; the rule of ``infodist lineage``.
     """
-    roots, rows = [one for one in facts if one.birth.how == "root"], []
+    roots = [one for one in facts if one.birth.how == "root"]
+    rows: list[dict[str, Any]] = []
     names = [model.id for model in matrix.models]
     logs = np.log(np.maximum(matrix.nats, 1e-12))
     for one in facts:
