@@ -1,4 +1,4 @@
-"""Who is a copy or kin of whom, as ``infodist lineage`` tells it, in forests of known descent and among strangers.
+"""Who is a copy or kin of whom, in forests of known descent and in groups of strangers.
 
 ``infodist study lineage --work FOLDER [--scale small|paper] [--seed 10 --seed 11 …] [--output FOLDER]``
 
