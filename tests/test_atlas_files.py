@@ -199,8 +199,22 @@ def test_logits_that_are_no_numbers_are_set_aside_where_they_are_read(atlas, cha
     damage(atlas, spoil)
     again = Atlas.open(atlas.folder)
     assert [file.entry.id for file in again.sound] == ["good", "last"]
-    assert "no numbers" in caplog.text and list(atlas.models.glob("*.unreadable"))
+    assert "its logits are others than it says" in caplog.text and list(atlas.models.glob("*.unreadable"))
     assert Atlas.open(atlas.folder).names == ["good", "last"]
+
+
+def test_numbers_that_somebody_has_changed_are_found_out_and_are_not_called_as_they_were(atlas):
+    file = atlas.find("victim")
+    logits, squares = np.array(file.logits), {name: np.array(file.square(name)) for name in SQUARES}
+    header, numbers = parts(file.path)
+    first = header["distances.first"]["data_offsets"][0]
+    rewrite(file.path, header, numbers[:first] + bytes([numbers[first] ^ 1]) + numbers[first + 1 :])
+    again = Atlas.open(atlas.folder).find("victim")
+    assert np.array_equal(again.logits, logits) and again.outputs == file.outputs  # as they were
+    with pytest.raises(UnfitError, match=r"its distances\.first are others than it says"):
+        again.square("first")
+    write_file(atlas.models, file.entry, logits, squares | {"first": squares["last"] + 1})
+    assert Atlas.open(atlas.folder).find("victim").outputs != file.outputs
 
 
 def test_a_name_with_terminal_escapes_is_told_without_them(atlas, caplog):

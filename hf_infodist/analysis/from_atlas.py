@@ -49,12 +49,10 @@ def members_of(atlas: Atlas, names: Sequence[str] = ()) -> list[Member]:
 
     Raises:
         NotFoundError: If the atlas has none, or not that one.
-        UnfitError: If one that is named is damaged, or layers are read otherwise by now.
+        UnfitError: If layers are read otherwise by now.
     """
     atlas.require_same_images(replace(atlas.head, layers=LAYERS_VERSION), "this version of the package")
     files = [atlas.find(name) for name in names] if names else atlas.sound
-    for file in files:
-        len(file.logits)  # of a damaged one this raises
     if not files:
         fix = f"add some: infodist atlas add MODEL… --atlas {atlas.folder}"
         raise NotFoundError(f"{atlas.folder} is empty", "no model of it can be read", fix)

@@ -22,7 +22,6 @@ from hf_infodist.outputs.known import KnownOutputs
 from hf_infodist.outputs.layers import LAYERS_VERSION, Layer, choose_layers, reading
 from hf_infodist.outputs.pixels import allocate, new_folder, write_pixels
 from hf_infodist.results.atlas import keys
-from hf_infodist.results.atlas.packing import PACKING
 
 _ARRAYS = ("logits", "features", "values")
 
@@ -87,7 +86,7 @@ def outputs_key(classifier: Classifier, images: Images) -> str:
     What an atlas has packed is not the same to the bit, and has a name of its own.
     """
     if isinstance(classifier, Member):
-        return keys.digest_of("packed", PACKING, classifier.file.entry.outputs)
+        return classifier.file.outputs
     settings, weights = classifier.preprocessing.settings, classifier.weights_hash
     return keys.outputs_key(images.fingerprint, settings, weights, LAYERS_VERSION)
 

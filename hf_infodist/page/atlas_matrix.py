@@ -24,7 +24,7 @@ def key_of(atlas: Atlas) -> str:
     decides = {
         "images": images.fingerprint,
         "layers": atlas.head.layers,
-        "models": [(file.entry.id, file.entry.outputs) for file in atlas.files],
+        "models": [(file.entry.id, file.outputs) for file in atlas.files],
         "protocol": resolve_protocol("standard", images.seed).to_dict(),
         "coding": CODING_VERSION,
     }

@@ -1,6 +1,8 @@
 """One model of an atlas in one file of safetensors: data, whoever wrote it; nothing of it is executed."""
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +15,7 @@ from hf_infodist.errors import UnfitError
 from hf_infodist.home import sync
 from hf_infodist.results.atlas.entry import AtlasEntry, is_count, printable
 from hf_infodist.results.atlas.header import Slot, parse, read_header
-from hf_infodist.results.atlas.keys import KEY
+from hf_infodist.results.atlas.keys import KEY, digest_of
 from hf_infodist.results.atlas.packing import MOST_IMAGES, PACKING, SQUARES
 from hf_infodist.results.atlas.parts import flush, part_of
 
@@ -34,19 +36,21 @@ class AtlasFile:
         entry: What it says of its model.
         k: Number of images.
         slots: Where its numbers lie.
+        digests: Sha256 of these, by name; they are held against it whenever they are read.
     """
 
     path: Path
     entry: AtlasEntry
     k: int
     slots: Mapping[str, Slot] = field(repr=False, compare=False)
+    digests: Mapping[str, str] = field(repr=False)
 
     @cached_property
     def logits(self) -> NDArray[np.floating]:
         """The packed logits, ``[k, C]``, mapped from the file.
 
         Raises:
-            UnfitError: If one of them is no number, or larger than any model's.
+            UnfitError: If they are others than the file says, one is no number, or larger than any model's.
         """
         logits = self._map("logits")
         rows = max(1, _AT_ONCE // self.entry.model.num_classes)
@@ -58,14 +62,27 @@ class AtlasFile:
         return logits
 
     def square(self, name: str) -> NDArray[np.uint16]:
-        """Return packed distances between images, ``[k (k - 1) / 2]``, of one of `SQUARES`, mapped from the file."""
+        """Return packed distances between images, ``[k (k - 1) / 2]``, of one of `SQUARES`, mapped from the file.
+
+        Raises:
+            UnfitError: If they are others than the file says.
+        """
         return self._map(_SQUARE + name)
+
+    @property
+    def outputs(self) -> str:
+        """Name of what is packed here, and of nothing else: it depends on the numbers themselves."""
+        return digest_of("packed", PACKING, self.entry.outputs, sorted(self.digests.items()))
 
     def _map(self, name: str) -> NDArray:
         slot = self.slots[name]
         if 0 in slot.shape:
             return np.zeros(slot.shape, _DTYPES[slot.dtype])
-        return np.memmap(self.path, _DTYPES[slot.dtype], "r", slot.first, slot.shape)
+        numbers = np.memmap(self.path, _DTYPES[slot.dtype], "r", slot.first, slot.shape)
+        if _sha256(numbers) != self.digests[name]:
+            why = f"its {name} are others than it says"
+            raise UnfitError(f"{self.path} is damaged", why, "remove it, and add the model again")
+        return numbers
 
 
 def write_file(folder: Path, entry: AtlasEntry, logits: NDArray[np.floating], squares: dict[str, NDArray]) -> Path:
@@ -74,8 +91,9 @@ def write_file(folder: Path, entry: AtlasEntry, logits: NDArray[np.floating], sq
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{entry.outputs}{SUFFIX}"
-    told = json.dumps({"packing": PACKING, "k": len(logits), "entry": entry.to_dict()}, sort_keys=True)
     tensors = {"logits": logits} | {_SQUARE + name: packed for name, packed in squares.items()}
+    about = {"packing": PACKING, "k": len(logits), "entry": entry.to_dict()}
+    told = json.dumps(about | {"sha256": {name: _sha256(one) for name, one in tensors.items()}}, sort_keys=True)
     with part_of(folder) as new:
         save_file(tensors, new, {_METADATA: told})
         try:
@@ -122,7 +140,18 @@ def _check(path: Path, outputs: str) -> AtlasFile:
         raise ValueError(f"{wrong[0]} is {found.get(wrong[0])} instead of {wanted.get(wrong[0])}")
     if entry.outputs != outputs or not KEY.fullmatch(outputs):
         raise ValueError(f"it is of the outputs {entry.outputs}, not of those that it is named by")
-    return AtlasFile(path, entry, k, slots)
+    digests = fields.get("sha256")
+    if not isinstance(digests, dict) or digests.keys() != slots.keys() or not all(map(_is_digest, digests.values())):
+        raise ValueError("it does not say the sha256 of its numbers")
+    return AtlasFile(path, entry, k, slots, digests)
+
+
+def _sha256(numbers: NDArray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(numbers).data).hexdigest()
+
+
+def _is_digest(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 def _pairs(k: int) -> int:
