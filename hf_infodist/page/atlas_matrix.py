@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -66,5 +67,5 @@ def _read(path: Path, changed: int) -> PairwiseMatrix | None:
             matrix = PairwiseMatrix.from_dict(json.loads(str(file["told"])))
             pairs = [(int(i), int(j)) for i, j in file["pairs"]]
             return replace(matrix, image_nats=dict(zip(pairs, file["prices"], strict=True)))
-    except (OSError, ValueError, KeyError, TypeError, InfodistError):
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile, InfodistError):
         return None

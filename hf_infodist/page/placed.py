@@ -50,8 +50,10 @@ def _facts(names: list[str], entries: Mapping[str, AtlasEntry]) -> str:
     """Return what the atlas says of models, the one asked about first."""
     columns = ("model", "architecture", "weights", "accuracy", "licence", "made from", "run on")
     rows = [_fact(entries[name]) for name in names]
-    head = "<h2>What the atlas says of them</h2>"
-    return head + table("what the atlas says of them", columns, rows, ("architecture", "made from")) if rows else ""
+    if not rows:
+        return ""
+    told = table("facts", columns, rows, ("architecture", "made from"))
+    return f"<details><summary>What the atlas says of them: architecture, accuracy, licence</summary>{told}</details>"
 
 
 def _fact(entry: AtlasEntry) -> tuple[str, ...]:
