@@ -99,6 +99,14 @@ def test_an_atlas_is_begun_listed_and_asked(capsys, tmp_path):
     assert code == 0 and len(json.loads(out)["neighbours"]) == 3
 
 
+def test_a_model_is_held_against_those_of_its_architecture(capsys, nothing_is_loaded):
+    code, out, _ = run(capsys, "lineage", "digits/resnet18-0-rounded", "digits/vit-0", "--atlas", NAME, "--json")
+    rounded, vit = json.loads(out)["models"]
+    assert code == 0 and (rounded["relation"], rounded["of"]) == ("kin", "digits/resnet18-0")
+    assert rounded["p_value"] < 0.01 and rounded["declared"]["bases"] == ["digits/resnet18-0"]
+    assert (vit["relation"], vit["p_value"]) == ("none", None)  # two of its kind are too few to tell
+
+
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [

@@ -16,8 +16,6 @@ from hf_infodist.distances.pairwise import pairwise_distances
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
-from hf_infodist.models.declared import Declared, declared_among
-from hf_infodist.models.families import family_of
 from hf_infodist.models.load import load_classifier
 from hf_infodist.models.member import Member
 from hf_infodist.outputs.arrays import Outputs
@@ -31,7 +29,9 @@ from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.distance import InformationDistance
 from hf_infodist.results.matrix import PairwiseMatrix
 
-_FIRST = 256  # images by which members are put in order before any of them is compared
+FIRST = 256
+"""Images by which models are put in order before any of them is compared."""
+
 _LEAST_LOG_PROB = -12.0
 logger = logging.getLogger(__name__)
 
@@ -89,18 +89,6 @@ def atlas_distances(
     """
     members, settings = members_of(atlas, names), protocol_of(atlas, protocol)
     return pairwise_distances(members, images_of(atlas), protocol=settings, **options)
-
-
-def declared_in(atlas: Atlas) -> dict[str, Declared]:
-    """Return what the cards of the models of an atlas declare, by name."""
-    entries = [file.entry for file in atlas.files]
-    return declared_among({one.id: one.base_models for one in entries}, {one.id: one.relation for one in entries})
-
-
-def families_in(atlas: Atlas, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the architecture of each of some models of an atlas, without size and variant."""
-    known = {file.entry.id: family_of(file.entry.architecture) for file in atlas.files}
-    return tuple(known[name] for name in names)
 
 
 @dataclass(frozen=True)
@@ -210,8 +198,8 @@ class _Search:
 
     def order(self, others: Sequence[Member]) -> list[Member]:
         """Return models by how alike their outputs are to those of the one asked about, the most alike first."""
-        own = _gram(self._outputs.logits[:_FIRST])
-        alike = {other: float((own * _gram(other.file.logits[:_FIRST])).sum()) for other in others}
+        own = gram(self._outputs.logits[:FIRST])
+        alike = {other: float((own * gram(other.file.logits[:FIRST])).sum()) for other in others}
         return sorted(others, key=lambda other: -alike[other])
 
     def compare(self, others: Sequence[Member], n: int) -> None:
@@ -274,7 +262,7 @@ class _Search:
         return compute_outputs(model, self._images)
 
 
-def _gram(logits: NDArray) -> NDArray[np.float32]:
+def gram(logits: NDArray) -> NDArray[np.float32]:
     """Return how alike what a model says of images is, ``[n, n]``, centred, of norm 1; as linear CKA compares it."""
     log_probs = np.maximum(log_softmax(logits.astype(np.float32), axis=1), _LEAST_LOG_PROB)
     log_probs -= log_probs.mean(1, keepdims=True)

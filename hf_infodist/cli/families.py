@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_infodist.cli.comparing import ask_before
-from hf_infodist.cli.matrix import all_pairs, all_pairs_of_atlas, read_names, set_up_worker
+from hf_infodist.cli.matrix import all_pairs, read_names, set_up_worker
 from hf_infodist.cli.options import AnyModels, Atlas, Coding, Matrix, Report, Work, command
 from hf_infodist.cli.progress import live
 from hf_infodist.cli.terminal import say
@@ -14,8 +14,8 @@ from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 
 if TYPE_CHECKING:
+    from hf_infodist.analysis.lineage import Lineage
     from hf_infodist.models.classifier import Classifier
-    from hf_infodist.models.declared import Declared
 
 
 @command
@@ -37,7 +37,8 @@ def lineage(
     Each pair of models of one architecture is held against the other pairs: kin are nearer than strangers. It takes
     several models of that architecture without common ancestors, among those that are named or of the reference, of
     whom nothing else is asked. What cards declare is shown beside. It is read from a matrix, or from all pairs of the
-    models that are named or in an atlas; of these only what the store does not have is computed.
+    models; of these only what the store does not have is computed. With an atlas, models that are named are held
+    against its models of the same architecture, and of those that it does not have only they are run.
 
     Example: infodist lineage models.txt -i digits
     """
@@ -48,33 +49,45 @@ def lineage(
             "infodist lineage MODEL MODEL…, infodist lineage --matrix matrix.json, or infodist lineage --atlas FOLDER",
         )
     others = read_names(reference) if reference else []
-    names = list(dict.fromkeys([*read_names(models or []), *others])) if models else []
+    names = read_names(models or [])
     if atlas:
-        known = all_pairs_of_atlas(atlas, names, coding, work)
+        found = _lineage_in_atlas(atlas, names, others, sample, coding, work)
     else:
         from hf_infodist.results.files import read_matrix
 
-        known = read_matrix(matrix) if matrix else all_pairs(context, names, sample, coding, work)
-    from hf_infodist.analysis.lineage import Lineage
+        everybody = list(dict.fromkeys([*names, *others]))
+        known = read_matrix(matrix) if matrix else all_pairs(context, everybody, sample, coding, work)
+        from hf_infodist.analysis.lineage import Lineage
+        from hf_infodist.models.declared import read_declared
+        from hf_infodist.models.families import read_families
 
-    declared, architectures = _told(atlas, [model.id for model in known.models])
-    found = Lineage.of(known, declared, families=architectures, reference=others)
+        ids = [model.id for model in known.models]
+        found = Lineage.of(known, read_declared(ids), families=read_families(ids), reference=others)
     brief = "\n".join(f"{one.model}\t{one.relation}\t{one.of or ''}" for one in found.descents)
     report.show(found, brief, "'infodist compare MODEL MODEL' tells more about a pair")
 
 
-def _told(atlas: str | None, names: list[str]) -> "tuple[dict[str, Declared], Sequence[str]]":
-    """Return what cards declare, and architectures: as the atlas has them, or as cards and configurations are now."""
-    if atlas:
-        from hf_infodist.analysis.from_atlas import declared_in, families_in
-        from hf_infodist.results.atlas.shipped import open_atlas
+def _lineage_in_atlas(
+    atlas: str, names: list[str], others: list[str], sample: Sample, coding: Coding, work: Work
+) -> "Lineage":
+    """Hold models against those of an atlas."""
+    from hf_infodist.results.atlas.shipped import open_atlas
 
-        there = open_atlas(atlas)
-        return declared_in(there), families_in(there, names)
-    from hf_infodist.models.declared import read_declared
-    from hf_infodist.models.families import read_families
+    there = open_atlas(atlas)
+    say(f"holding {len(names) or len(there.files)} models against those of {atlas}, {there.head.images}")
+    from hf_infodist.analysis.kin_in_atlas import lineage_in_atlas
 
-    return read_declared(names), read_families(names)
+    with live(work.time_limit) as on_status:
+        return lineage_in_atlas(
+            there,
+            names,
+            coding.resolve(there.head.images.seed),
+            reference=others,
+            images=None if sample == Sample() else sample,
+            workers=work.workers,
+            on_status=on_status,
+            setup=set_up_worker,
+        )
 
 
 @command
