@@ -1,6 +1,7 @@
 """Outputs that an atlas has of a model: its logits, and distances between images instead of features."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,21 @@ from hf_infodist.errors import UsageError
 from hf_infodist.outputs.arrays import Outputs, Rows
 from hf_infodist.results.atlas.files import AtlasFile
 from hf_infodist.results.atlas.packing import unpack_square
+
+
+class Logits:
+    """The logits of a file, ``[k, C]``, which is open only while rows are read: of a thousand models none stays so.
+
+    Args:
+        file: Of an atlas.
+    """
+
+    def __init__(self, file: AtlasFile):
+        self._file = file
+        self.shape = file.logits.shape
+
+    def __getitem__(self, index: Any) -> NDArray[np.floating]:
+        return np.array(self._file.logits[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +43,7 @@ class KnownOutputs(Outputs):
     def of(cls, file: AtlasFile, key: str) -> "KnownOutputs":
         """Read the outputs of a model; distances are read when a student needs them."""
         nothing: Rows = np.zeros((file.k, 0), np.float32)
-        return cls(None, file.logits, nothing, nothing, (), key, file.entry.quarters, file)  # type: ignore[arg-type]
+        return cls(None, Logits(file), nothing, nothing, (), key, file.entry.quarters, file)  # type: ignore[arg-type]
 
     def distances(self, name: str) -> NDArray[np.float64]:
         """Return D between all images, ``[k, k]``, of one of `packing.SQUARES`."""

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ SUFFIX = ".safetensors"
 _SQUARE = "distances."  # begins the names of distances
 _METADATA = "infodist"  # one key: the bytes of a file do not depend on the order of several
 _DTYPES = {"F16": np.float16, "F32": np.float32, "U16": np.uint16}
-_AT_ONCE = 2**20  # logits looked at
+_AT_ONCE = 2**22  # bytes looked at
 _LARGEST = 1e30  # size of a logit: differences of two of them are still numbers in single precision
 
 
@@ -45,21 +47,20 @@ class AtlasFile:
     slots: Mapping[str, Slot] = field(repr=False, compare=False)
     digests: Mapping[str, str] = field(repr=False)
 
-    @cached_property
+    @property
     def logits(self) -> NDArray[np.floating]:
-        """The packed logits, ``[k, C]``, mapped from the file.
+        """The packed logits, ``[k, C]``, mapped from the file as long as somebody has them.
 
         Raises:
             UnfitError: If they are others than the file says, one is no number, or larger than any model's.
         """
-        logits = self._map("logits")
-        rows = max(1, _AT_ONCE // self.entry.model.num_classes)
-        for first in range(0, self.k, rows):
-            block = logits[first : first + rows]
-            if not (np.isfinite(block).all() and float(np.abs(block).max()) <= _LARGEST):
-                why = "it has logits that are no numbers"
-                raise UnfitError(f"{self.path} is damaged", why, "remove it, and add the model again")
-        return logits
+        _ = self._checked_logits
+        return self._map("logits")
+
+    @cached_property
+    def _checked_logits(self) -> bool:
+        self._check("logits")
+        return True
 
     def square(self, name: str) -> NDArray[np.uint16]:
         """Return packed distances between images, ``[k (k - 1) / 2]``, of one of `SQUARES`, mapped from the file.
@@ -67,6 +68,7 @@ class AtlasFile:
         Raises:
             UnfitError: If they are others than the file says.
         """
+        self._check(_SQUARE + name)
         return self._map(_SQUARE + name)
 
     @property
@@ -76,13 +78,30 @@ class AtlasFile:
 
     def _map(self, name: str) -> NDArray:
         slot = self.slots[name]
-        if 0 in slot.shape:
-            return np.zeros(slot.shape, _DTYPES[slot.dtype])
-        numbers = np.memmap(self.path, _DTYPES[slot.dtype], "r", slot.first, slot.shape)
-        if _sha256(numbers) != self.digests[name]:
-            why = f"its {name} are others than it says"
-            raise UnfitError(f"{self.path} is damaged", why, "remove it, and add the model again")
-        return numbers
+        dtype: Any = _DTYPES[slot.dtype]
+        return (
+            np.memmap(self.path, dtype, "r", slot.first, slot.shape)
+            if 0 not in slot.shape
+            else np.zeros(slot.shape, dtype)
+        )
+
+    def _check(self, name: str) -> None:
+        """Look at numbers without mapping them: a thousand models need no memory, and no open files."""
+        slot = self.slots[name]
+        dtype: Any = _DTYPES[slot.dtype]
+        digest, left = hashlib.sha256(), math.prod(slot.shape) * np.dtype(dtype).itemsize
+        with self.path.open("rb") as file:
+            file.seek(slot.first)
+            while content := file.read(min(left, _AT_ONCE)):
+                digest.update(content)
+                left -= len(content)
+                if name == "logits" and not _are_logits(np.frombuffer(content, dtype)):
+                    raise self._damage("it has logits that are no numbers")
+        if digest.hexdigest() != self.digests[name]:
+            raise self._damage(f"its {name} are others than it says")
+
+    def _damage(self, why: str) -> UnfitError:
+        return UnfitError(f"{self.path} is damaged", why, "remove it, and add the model again")
 
 
 def write_file(folder: Path, entry: AtlasEntry, logits: NDArray[np.floating], squares: dict[str, NDArray]) -> Path:
@@ -144,6 +163,10 @@ def _check(path: Path, outputs: str) -> AtlasFile:
     if not isinstance(digests, dict) or digests.keys() != slots.keys() or not all(map(_is_digest, digests.values())):
         raise ValueError("it does not say the sha256 of its numbers")
     return AtlasFile(path, entry, k, slots, digests)
+
+
+def _are_logits(numbers: NDArray) -> bool:
+    return bool(np.isfinite(numbers).all()) and float(np.abs(numbers).max(initial=0)) <= _LARGEST
 
 
 def _sha256(numbers: NDArray) -> str:
