@@ -57,7 +57,8 @@ def test_what_came_with_the_page_was_measured_by_the_protocols_of_today():
 
 
 def test_what_came_with_the_page_is_small():
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 300_000
+    assert sum(path.stat().st_size for path in SHIPPED.glob("*.json")) < 300_000
+    assert sum(path.stat().st_size for path in SHIPPED.glob("*.npz")) < 200_000  # all prices of a shipped atlas
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):

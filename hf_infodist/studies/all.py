@@ -63,11 +63,9 @@ STEPS = (
     Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set
     Step("transfer", _NETWORKS + "starts --data {data} --labels 200"),
     Step("start_errors", _NETWORKS + "starts"),
-    Step("paired_errors", _NETWORKS + "paired"),
     Step("lineage", _NETWORKS + "forests"),
     Step("resi", _NETWORKS + "resi"),
     Step("shipped", "--output {output}/digits --work {work}/shipped"),
-    Step("placing", _CHECKPOINTS + "/placing.json --work {work}/placing"),
     Step("packing", _CHECKPOINTS + "/packing.json"),
     Step("atlas", "--output {output}/atlas.json --work {work}/atlas -k 1000 --models 100"),
     Step("anchors", _CHECKPOINTS + "/anchors.json"),
@@ -77,7 +75,6 @@ STEPS = (
         "tightness", _CHECKPOINTS + "/tightness.json --work {work}/tightness --column static --column mixture"
     ),
     Step("frontier", _CHECKPOINTS + " --work {work}/frontier -k 1000"),
-    Step("atlas", "--work {work}/atlas --output {output}/atlas.json"),
     Step("cost", _CHECKPOINTS + "/cost.json"),
     Step("throughput"),
     Step("scaling"),
