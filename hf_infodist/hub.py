@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
@@ -47,6 +48,22 @@ def refusal(kind: str, repo: str, revision: str | None, error: BaseException) ->
     if (response := _answer(error)) is not None:
         return _refused(kind, repo, revision, response)
     return unreachable(repo, "the Hub", error) if any(map(_is_network, _chain(error))) else None
+
+
+@contextmanager
+def refusing(kind: str, repo: str, revision: str | None = None) -> Iterator[None]:
+    """Turn what the Hub refuses into three lines; other errors stay what they are. Arguments as in `refusal`.
+
+    Raises:
+        NotFoundError: If the Hub refuses.
+    """
+    try:
+        yield
+    except Exception as error:
+        refused = refusal(kind, repo, revision, error)
+        if refused is None:
+            raise
+        raise refused from error
 
 
 def missing(kind: str, repo: str) -> NotFoundError:

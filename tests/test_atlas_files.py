@@ -7,6 +7,7 @@ import pickle
 import resource
 import shutil
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -216,6 +217,15 @@ def test_numbers_that_somebody_has_changed_are_found_out_and_are_not_called_as_t
         again.square("first")
     write_file(atlas.models, file.entry, logits, squares | {"first": squares["last"] + 1})
     assert Atlas.open(atlas.folder).find("victim").outputs != file.outputs
+
+
+def test_layers_by_which_distances_are_averaged_are_part_of_the_name(atlas):
+    file = atlas.find("victim")
+    numbers = np.array(file.logits), {name: np.array(file.square(name)) for name in SQUARES}
+    a, b, c, d = file.entry.quarters
+    write_file(atlas.models, replace(file.entry, quarters=(a + 1, b, c, d)), *numbers)
+    again = Atlas.open(atlas.folder).find("victim")
+    assert again.digests == file.digests and again.outputs != file.outputs
 
 
 def test_a_name_with_terminal_escapes_is_told_without_them(atlas, caplog):

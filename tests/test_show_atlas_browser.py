@@ -95,6 +95,21 @@ def test_a_model_of_the_atlas_is_asked_about(visit, axe, size, scheme):
     audit(page, axe, "error")
 
 
+def test_another_model_is_run_and_the_map_of_a_folder_is_drawn_once(visit):
+    page = visit(**SCREENS["wide"])
+    page.get_by_role("tab", name="Atlas").click()
+    page.locator(MAP).wait_for()
+    box(page, "atlas-choice").fill("./mine")
+    box(page, "atlas-choice").press("Enter")
+    page.locator("#atlas-draw").click()
+    page.locator("#atlas-status .progress").wait_for()
+    page.wait_for_function(f"document.querySelector('{MAP}')?.data[0].marker.symbol.length === 3")
+    ask(page, "random:demo:vit")
+    page.locator("#atlas-result section", has_text="Nearest to random:demo:vit in ./mine").wait_for()
+    assert page.locator("#atlas-result .bars li").count() == 3
+    shoot(page, "atlas-new")
+
+
 def test_programs_have_the_json_of_the_command(site):
     from gradio_client import Client
     from gradio_client.exceptions import AppError

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from hf_infodist.analysis.averaging import class_probabilities
@@ -114,15 +115,16 @@ def add_models(
     """
     found: dict[str, list[str]] = {"new": [], "there": [], "elsewhere": []}
     failed: dict[str, str] = {}
-    for model in models:
-        name = model if isinstance(model, str) else str(getattr(model, "id", type(model).__name__))
-        on_model(name)
-        try:
-            found[_add(atlas, model, images, execution or Execution())].append(name)
-        except InfodistError as error:
-            failed[name] = " ".join(str(error).splitlines()[:2])
-        finally:
-            atlas.write_index()
+    try:
+        for model in models:
+            name = model if isinstance(model, str) else str(getattr(model, "id", type(model).__name__))
+            on_model(name)
+            try:
+                found[_add(atlas, model, images, execution or Execution())].append(name)
+            except InfodistError as error:
+                failed[name] = " ".join(str(error).splitlines()[:2])
+    finally:
+        atlas.write_index()  # once, as it reads what all files say
     return Added(tuple(found["new"]), tuple(found["there"]), tuple(found["elsewhere"]), failed)
 
 
@@ -162,13 +164,7 @@ def write_outputs(
         images: Those of the atlas.
         claims: Licence, what it was made from and how; as its card has them if None.
     """
-    distances = Distances(outputs)
-    everything = slice(0, distances.images)
-    squares = {
-        name: pack_square(square.numpy())
-        for name, square in distances.between(everything, everything).items()
-        if name in SQUARES
-    }
+    squares, quarters = pack_distances(outputs)
     licence, bases, relation = claims or read_claims(classifier.id)
     entry = AtlasEntry(
         classifier.record,
@@ -176,13 +172,21 @@ def write_outputs(
         tuple(map(printable, classifier.labels)),
         architecture_of(classifier),
         sum(weights.numel() for weights in classifier.network.parameters()),
-        distances.quarters,  # type: ignore[arg-type]
+        quarters,
         accuracy_of(outputs, classifier, images),
         licence and printable(licence),
         tuple(map(printable, bases)),
         relation,
     )
     return write_file(folder, entry, pack_logits(outputs.logits[:]), squares)
+
+
+def pack_distances(outputs: Outputs) -> tuple[dict[str, NDArray[np.uint16]], tuple[int, int, int, int]]:
+    """Return distances between all images, packed, by name of their features; and the layers of each quarter."""
+    distances = Distances(outputs)
+    everything = slice(0, distances.images)
+    found, (a, b, c, d) = distances.between(everything, everything), distances.quarters
+    return {name: pack_square(found[name].numpy()) for name in SQUARES}, (a, b, c, d)
 
 
 def architecture_of(classifier: Classifier) -> str:
@@ -241,10 +245,11 @@ def verify_member(file: AtlasFile, images: Images, *, execution: Execution | Non
     apart = float(abs(theirs - ours).max()) if theirs.shape == ours.shape else np.inf
     if apart > SAME:
         return Verified(entry.id, False, f"its logits differ by up to {apart:.3g}")
-    distances = Distances(outputs)
-    everything = slice(0, distances.images)
-    for name, square in distances.between(everything, everything).items():
-        if name in SQUARES and not _same_square(file.square(name), pack_square(square.numpy())):
+    squares, quarters = pack_distances(outputs)
+    if quarters != entry.quarters:
+        return Verified(entry.id, False, "other layers of it are read now")
+    for name, square in squares.items():
+        if not _same_square(file.square(name), square):
             return Verified(entry.id, False, f"distances between images differ, of its features {name!r}")
     return Verified(entry.id, True)
 

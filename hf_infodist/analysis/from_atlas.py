@@ -137,10 +137,8 @@ def nearest_in_atlas(
         NotFoundError: If the model or the images are not there, or the atlas is empty.
         UnfitError: If the images are others than those of the atlas.
     """
-    settings, execution = (
-        protocol_of(atlas, protocol),
-        replace(execution or Execution(), resume=False, block_by_block=True),
-    )
+    settings = protocol_of(atlas, protocol)
+    execution = replace(execution or Execution(), resume=False, block_by_block=True)
     members = members_of(atlas)
     own, outputs, drawn = _own(atlas, members, model, images, execution, progress)
     others = [member for member in members if outputs_key(member, drawn) != outputs_key(own, drawn)]
@@ -221,9 +219,7 @@ class _Search:
         pair = Pair(self._own, other, self._images, self._run)
         options: dict[str, Any] = {"accelerator": self._accelerator, "execution": self._execution}
         try:
-            self.codes[other, direction] = code_pair(pair, [direction], self._protocol, on_block=on_block, **options)[
-                0
-            ]
+            (code,) = code_pair(pair, [direction], self._protocol, on_block=on_block, **options)
         except _Given:
             return False
         except UnfitError as error:
@@ -231,6 +227,7 @@ class _Search:
                 raise
             logger.warning("%s is left out: %s, %s", other.id, error.what, error.why)
             return False
+        self.codes[other, direction] = code
         return True
 
     def limit(self, n: int) -> float:

@@ -11,7 +11,7 @@ from hf_infodist.analysis.lineage import Lineage
 from hf_infodist.distances.pairwise import pairwise_distances
 from hf_infodist.errors import NotFoundError, UnfitError
 from hf_infodist.images.sample import Images
-from hf_infodist.models.declared import declared_among, read_claims
+from hf_infodist.models.declared import Declared, declared_among, read_claims
 from hf_infodist.models.families import family_of, read_families
 from hf_infodist.models.load import check_name, load_classifier
 from hf_infodist.models.member import Member
@@ -53,6 +53,7 @@ def lineage_in_atlas(
     """
     settings = protocol_of(atlas, protocol)
     if not names:
+        everybody: list[Member | str] = [*members_of(atlas)]
         matrix, beside = atlas_distances(atlas, (), settings, execution=execution, **options), []
     else:
         asked = [_find(atlas, name) for name in dict.fromkeys([*names, *reference])]
@@ -63,11 +64,11 @@ def lineage_in_atlas(
             what = f"{names[0]} cannot be held against any model of {atlas.folder}"
             why = "it has none of the same architecture, and strangers of one are nearer to each other than to others"
             raise UnfitError(what, why, f"infodist nearest {names[0]} --atlas {atlas.folder}")
-        matrix = pairwise_distances([*asked, *beside], drawn, protocol=settings, execution=execution, **options)
+        everybody = [*asked, *beside]
+        matrix = pairwise_distances(everybody, drawn, protocol=settings, execution=execution, **options)
     others = {*reference, *(member.id for member in beside)}
-    models = [model.id for model in matrix.models]
-    families = [_family(atlas, name) for name in models]
-    return Lineage.of(matrix, _declared(atlas, models), families=families, reference=others)
+    families = [_family(one) for one in everybody]
+    return Lineage.of(matrix, _declared(everybody), families=families, reference=others)
 
 
 def _find(atlas: Atlas, name: str) -> Member | str:
@@ -81,16 +82,15 @@ def _find(atlas: Atlas, name: str) -> Member | str:
 
 def _beside(atlas: Atlas, asked: Sequence[Member | str], images: Images, execution: Execution) -> list[Member]:
     """Return models of the atlas that the models asked about are held against."""
-    ids = {one if isinstance(one, str) else one.id for one in asked}
-    others = [member for member in members_of(atlas) if member.id not in ids]
+    ids = {_name(one) for one in asked}
+    by_family: dict[str, list[Member]] = {}
+    for member in members_of(atlas):
+        if member.id not in ids:
+            by_family.setdefault(_family(member), []).append(member)
     chosen: dict[str, Member] = {}
     for one in asked:
-        family, own = (
-            _family(atlas, one if isinstance(one, str) else one.id),
-            gram(_first_logits(one, images, execution)),
-        )
-        alike = {member: float((own * gram(member.file.logits[:FIRST])).sum()) for member in others}
-        same = [member for member in others if _family(atlas, member.id) == family]
+        same, own = by_family.get(_family(one), []), gram(_first_logits(one, images, execution))
+        alike = {member: float((own * gram(member.file.logits[:FIRST])).sum()) for member in same}
         chosen |= {member.id: member for member in sorted(same, key=lambda member: -alike[member])[:BESIDE]}
     return list(chosen.values())
 
@@ -98,20 +98,24 @@ def _beside(atlas: Atlas, asked: Sequence[Member | str], images: Images, executi
 def _first_logits(model: Member | str, images: Images, execution: Execution) -> NDArray:
     if isinstance(model, Member):
         return model.file.logits[:FIRST]
-    device, chunk = make_accelerator().device, execution.chunk
-    return compute_outputs(load_classifier(model), images, device=device, home=execution.home, chunk=chunk).logits[
-        :FIRST
-    ]
+    options: dict[str, Any] = {"device": make_accelerator().device, "home": execution.home, "chunk": execution.chunk}
+    return compute_outputs(load_classifier(model), images, **options).logits[:FIRST]
 
 
-def _family(atlas: Atlas, name: str) -> str:
+def _name(model: Member | str) -> str:
+    return model if isinstance(model, str) else model.id
+
+
+def _family(model: Member | str) -> str:
     """Return the architecture of a model, without size and variant: as the atlas has it, else as its name tells it."""
-    known = {file.entry.id: file.entry.architecture for file in atlas.files}
-    return family_of(known[name]) if name in known else read_families([name])[0]
+    return read_families([model])[0] if isinstance(model, str) else family_of(model.file.entry.architecture)
 
 
-def _declared(atlas: Atlas, models: Sequence[str]) -> dict[str, Any]:
+def _declared(models: Sequence[Member | str]) -> dict[str, Declared]:
     """Return what cards declare, by name: of models of the atlas as it has them, of others as they say it now."""
-    known = {file.entry.id: (file.entry.base_models, file.entry.relation) for file in atlas.files}
-    told = {name: known[name] if name in known else read_claims(name)[1:] for name in models}
+    told = {_name(one): read_claims(one)[1:] if isinstance(one, str) else _claims(one) for one in models}
     return declared_among({name: one[0] for name, one in told.items()}, {name: one[1] for name, one in told.items()})
+
+
+def _claims(member: Member) -> tuple[tuple[str, ...], str]:
+    return member.file.entry.base_models, member.file.entry.relation

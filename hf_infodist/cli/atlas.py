@@ -1,11 +1,18 @@
 """Commands about atlases: models are put into one, and listed."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hf_infodist.cli.atlas_exchange import merge_atlas, pull_atlas, push_atlas, verify_atlas
+from hf_infodist.cli.atlas_exchange import (
+    AnyAtlas,
+    AtlasFolder,
+    merge_atlas,
+    pull_atlas,
+    push_atlas,
+    verify_atlas,
+)
 from hf_infodist.cli.matrix import read_names
 from hf_infodist.cli.options import ManyModels, Output, command
 from hf_infodist.cli.terminal import say
@@ -22,9 +29,6 @@ atlas = typer.Typer(
     rich_markup_mode=None,
     help="Make and exchange atlases: what is needed to compare with models that are not at hand.",
 )
-
-AtlasFolder = Annotated[Path, typer.Option("--atlas", help="The folder of the atlas.")]
-AnyAtlas = Annotated[str, typer.Option("--atlas", help="The atlas: a folder, org/name of the Hub, or demo:digits.")]
 
 
 @atlas.command("add")
@@ -96,9 +100,8 @@ def list_atlas(folder: AnyAtlas, report: Output) -> None:
         "images": vars(there.head.images).copy(),
         "models": rows,
     }
-    text = (
-        f"{len(rows)} models on {there.head.images}, {sum(row['bytes'] for row in rows) / 1e6:.3g} MB\n{_table(rows)}"
-    )
+    size = sum(row["bytes"] for row in rows) / 1e6
+    text = f"{len(rows)} models on {there.head.images}, {size:.3g} MB\n{_table(rows)}"
     next = f"'infodist nearest MODEL --atlas {folder}' places a model among them"
     report.show_fields(fields, text, "\n".join(there.names), next)
 

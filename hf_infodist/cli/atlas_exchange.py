@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from hf_infodist.results.atlas.files import AtlasFile
     from hf_infodist.results.atlas.folder import Atlas, Joined
 
-_Folder = Annotated[Path, typer.Option("--atlas", help="The folder of the atlas.")]
-_Any = Annotated[str, typer.Option("--atlas", help="The atlas: a folder, or org/name of a dataset repository.")]
+AtlasFolder = Annotated[Path, typer.Option("--atlas", help="The folder of the atlas.")]
+AnyAtlas = Annotated[str, typer.Option("--atlas", help="The atlas: a folder, org/name of the Hub, or demo:digits.")]
 _Repo = Annotated[str, typer.Argument(metavar="REPO", help="A dataset repository of the Hub: org/name.")]
 _Models = Annotated[
     list[str] | None, typer.Argument(metavar="MODEL...", help="Which of its models; all of them if none is named.")
@@ -27,7 +27,7 @@ _Images = Annotated[
 
 
 @command
-def verify_atlas(atlas: _Any, report: Output, models: _Models = None, images: _Images = None) -> None:
+def verify_atlas(atlas: AnyAtlas, report: Output, models: _Models = None, images: _Images = None) -> None:
     """Run models of an atlas again and compare.
 
     Their weights are loaded, and the images of the atlas; the exit code is 4 if any differs or cannot be loaded.
@@ -63,7 +63,7 @@ def _verified(there: "Atlas", files: "list[AtlasFile]", images: Any) -> "Iterato
 @command
 def merge_atlas(
     other: Annotated[Path, typer.Argument(metavar="FOLDER", help="Another atlas, of the same images.")],
-    folder: _Folder,
+    folder: AtlasFolder,
     report: Output,
 ) -> None:
     """Take over the models of another atlas.
@@ -82,7 +82,7 @@ def merge_atlas(
 @command
 def push_atlas(
     repo: _Repo,
-    folder: _Folder,
+    folder: AtlasFolder,
     report: Output,
     private: Annotated[
         bool, typer.Option("--private", help="Make the repository private, if it is made now.")
@@ -101,7 +101,7 @@ def push_atlas(
 
 
 @command
-def pull_atlas(repo: _Repo, folder: _Folder, report: Output, models: _Models = None) -> None:
+def pull_atlas(repo: _Repo, folder: AtlasFolder, report: Output, models: _Models = None) -> None:
     """Take over models of a dataset repository.
 
     Only what is not there yet is fetched, and nothing is written over.

@@ -75,6 +75,10 @@ def card(
         what, why = f"a card of {model!r} among what?", "the others are either named or those of an atlas"
         raise UsageError(what, why, f"infodist card {model} --among OTHER, or infodist card {model} --atlas FOLDER")
     if atlas:
+        if pull_request:  # before anything is run; the others are known only then
+            from hf_infodist.results.atlas.shipped import open_atlas
+
+            cards.check_pull_request(model, [], open_atlas(atlas).head.images.id)
         results = place(atlas, model, sample, coding, run, n)
         among, images = [one.model_b.id for one in results], results[0].images.id
         repo = cards.check_pull_request(model, among, images) if pull_request else ""

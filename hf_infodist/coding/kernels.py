@@ -188,7 +188,7 @@ def _factor(distances: Tensor, kernel: Kernel, noise: float) -> Tensor:
         return torch.linalg.cholesky(covariance, out=covariance)
     except torch.linalg.LinAlgError:
         what, why = "distances between images are none", "they belong to no features: they are damaged, or made up"
-        raise UnfitError(what, why, "remove the model that they are of from the atlas") from None
+        raise UnfitError(what, why, "leave the model out; from an atlas, remove its file") from None
 
 
 def flattened(logits: Tensor, variances: Tensor, scales: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def read_declared(models: Sequence[str]) -> dict[str, Declared]:
     sources = {model: source for model in models if (source := card_source(model))}
     found = {}
     for model, source in sources.items():
-        bases, relation = _base_models(_head(_card(source)))
+        bases, relation = _base_models(_head(read_text(source, _CARD)))
         among = tuple(
             other
             for other, its in sources.items()
@@ -62,7 +62,7 @@ def read_declared(models: Sequence[str]) -> dict[str, Declared]:
 def read_claims(model: str) -> tuple[str | None, tuple[str, ...], str]:
     """Return what the card of a model says: licence, names of what it was made from, and how, in words."""
     source = card_source(model)
-    fields = _head(_card(source)) if source else {}
+    fields = _head(read_text(source, _CARD)) if source else {}
     bases, relation = _base_models(fields)
     licence = fields.get("license")
     return str(licence) if licence else None, bases, _relation(relation) if bases else ""
@@ -109,15 +109,17 @@ def card_source(model: str) -> Source | None:
     return Source(model, repo=repo, revision=revision or None)
 
 
-def _card(source: Source) -> str:
-    """Return the text of a model's card; nothing if there is none, or none that can be reached."""
+def read_text(source: Source, name: str) -> str:
+    """Return the text of a file beside a model's weights; nothing if there is none, or none that can be reached."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         if source.repo:
-            return Path(hf_hub_download(source.repo, _CARD, revision=source.revision)).read_text(encoding="utf-8")
-        return (source.folder / _CARD).read_text(encoding="utf-8") if source.folder else ""
+            with quiet_hub():
+                file = hf_hub_download(source.repo, name, revision=source.revision)
+            return Path(file).read_text(encoding="utf-8")
+        return (source.folder / name).read_text(encoding="utf-8") if source.folder else ""
     except (HfHubHTTPError, OSError, ValueError):  # of a name that no repository can have, of text that is none
         return ""
 

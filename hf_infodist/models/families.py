@@ -3,10 +3,9 @@
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
-from hf_infodist.models.declared import card_source
-from hf_infodist.models.source import Source, quiet_hub
+from hf_infodist.models.declared import card_source, read_text
+from hf_infodist.models.source import Source
 
 _CONFIG = "config.json"
 
@@ -42,18 +41,8 @@ def _architecture(model: str) -> str:
 
 def _config(source: Source) -> dict[str, object]:
     """Return the configuration of a model; an empty one if there is none, or none that can be reached."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
-        if source.repo:
-            with quiet_hub():
-                file = Path(hf_hub_download(source.repo, _CONFIG, revision=source.revision))
-        elif source.folder:
-            file = source.folder / _CONFIG
-        else:
-            return {}
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except (HfHubHTTPError, OSError, ValueError):
+        fields = json.loads(read_text(source, _CONFIG))
+    except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -1,11 +1,9 @@
 """Results to and from a dataset repository of the Hub."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from hf_infodist.errors import UsageError
-from hf_infodist.hub import refusal
+from hf_infodist.hub import refusing
 from hf_infodist.results.store import Merged, Store, read_record
 
 FOLDER = "codelengths"  # of the repository
@@ -42,12 +40,12 @@ def push(store: Store, repo: str, *, private: bool = False) -> Merged:
         what, why = f"results cannot be pushed to {repo}", "nobody is signed in"
         raise UsageError(what, why, "run: hf auth login")
     api = HfApi()
-    with _refusing(repo):
+    with refusing("dataset", repo):
         api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
     merged = _compare(store, Store(_download(repo)))
     if merged.new:
         files = [CommitOperationAdd(f"{FOLDER}/{key}.json", store.folder / f"{key}.json") for key in merged.new]
-        with _refusing(repo):
+        with refusing("dataset", repo):
             message = f"Add {len(files)} codelengths"
             api.create_commit(repo, files, repo_type="dataset", commit_message=message)
     return merged
@@ -74,18 +72,7 @@ def _compare(store: Store, there: Store) -> Merged:
 def _download(repo: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    with _refusing(repo):
+    with refusing("dataset", repo):
         folder = Path(snapshot_download(repo, repo_type="dataset", allow_patterns=f"{FOLDER}/*.json")) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)  # of a repository without results
     return folder
-
-
-@contextmanager
-def _refusing(repo: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        refused = refusal("dataset", repo, None, error)
-        if refused is None:
-            raise
-        raise refused from error

@@ -22,8 +22,8 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from hf_infodist.analysis.atlas import pack_distances
 from hf_infodist.analysis.from_atlas import nearest_in_atlas
-from hf_infodist.coding.features import Distances
 from hf_infodist.environment import keep_freed_memory
 from hf_infodist.models.member import Member
 from hf_infodist.outputs.arrays import Outputs, Pixels
@@ -32,7 +32,7 @@ from hf_infodist.pair import Execution
 from hf_infodist.results.atlas.entry import AtlasEntry
 from hf_infodist.results.atlas.files import open_file, write_file
 from hf_infodist.results.atlas.folder import MODELS, Atlas, AtlasHead
-from hf_infodist.results.atlas.packing import SQUARES, pack_logits, pack_square
+from hf_infodist.results.atlas.packing import pack_logits
 from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.studies.report.options import File, Work
 from hf_infodist.studies.report.output import show_json
@@ -69,14 +69,13 @@ def _generators(number: int) -> tuple[np.random.Generator, np.random.Generator]:
 
 
 @functools.lru_cache(maxsize=1)
-def packed_squares(number: int, k: int, classes: int) -> tuple[dict[str, NDArray[np.uint16]], tuple[int, ...]]:
+def packed_squares(
+    number: int, k: int, classes: int
+) -> tuple[dict[str, NDArray[np.uint16]], tuple[int, int, int, int]]:
     """Return packed distances between pictures in the features of a model, and its layers in each quarter."""
     values, layers = made_up_values(number, k), tuple(Layer(f"layer{i}", WIDTH, 1) for i in range(LAYERS))
     logits, nothing = made_up_logits(number, k, classes), Pixels(np.zeros((k, 0)), (), ())
-    distances = Distances(Outputs(nothing, logits, values[:, -WIDTH:], values, layers, str(number)))
-    everything = slice(0, k)
-    found = distances.between(everything, everything)
-    return {name: pack_square(found[name].numpy()) for name in SQUARES}, distances.quarters
+    return pack_distances(Outputs(nothing, logits, values[:, -WIDTH:], values, layers, str(number)))
 
 
 def head_of(k: int) -> AtlasHead:
@@ -93,7 +92,7 @@ def write_model(folder: Path, number: int, k: int, classes: int) -> None:
     squares, quarters = packed_squares(number if near else number // FAMILY * FAMILY, k, classes)
     model = ModelRecord(f"family-{number // FAMILY}/{number % FAMILY}", "torch", None, classes, key, {})
     labels = tuple(f"class {i}" for i in range(classes))
-    entry = AtlasEntry(model, key, labels, "made-up", 0, quarters, made="2000-01-01", versions={})  # type: ignore[arg-type]
+    entry = AtlasEntry(model, key, labels, "made-up", 0, quarters, made="2000-01-01", versions={})
     write_file(folder, entry, pack_logits(made_up_logits(number, k, classes)), squares)
 
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from hf_infodist.coding.features import distances_of
 from hf_infodist.coding.trainer import train_codelength
+from hf_infodist.errors import UnfitError
 from hf_infodist.images.sample import load_images
 from hf_infodist.outputs.arrays import Outputs
 from hf_infodist.outputs.known import KnownOutputs
@@ -131,7 +131,7 @@ def codelengths(pair: Pair) -> NDArray[np.float64]:
     for direction in DIRECTIONS:
         try:
             found.append(train_codelength(pair, direction, PROTOCOLS["standard"]).nats)
-        except torch.linalg.LinAlgError:
+        except UnfitError:
             found.append(np.nan)
     return np.array(found)
 

@@ -73,8 +73,9 @@ class AtlasFile:
 
     @property
     def outputs(self) -> str:
-        """Name of what is packed here, and of nothing else: it depends on the numbers themselves."""
-        return digest_of("packed", PACKING, self.entry.outputs, sorted(self.digests.items()))
+        """Name of what is packed here, and of nothing else: it depends on all that decides a codelength."""
+        numbers = sorted(self.digests.items())
+        return digest_of("packed", PACKING, self.entry.outputs, list(self.entry.quarters), numbers)
 
     def _map(self, name: str) -> NDArray:
         slot = self.slots[name]

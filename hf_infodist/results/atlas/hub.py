@@ -7,13 +7,12 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
-from hf_infodist.hub import plain_name, refusal
+from hf_infodist.hub import plain_name, refusing
 from hf_infodist.results.atlas.entry import printable
 from hf_infodist.results.atlas.files import SUFFIX
 from hf_infodist.results.atlas.folder import INDEX, MODELS, Atlas, Joined
@@ -105,16 +104,16 @@ def push(atlas: Atlas, repo: str, *, private: bool = False) -> Joined:
     if get_token() is None:
         raise UsageError(f"the atlas cannot be pushed to {repo}", "nobody is signed in", "run: hf auth login")
     api, repo = HfApi(), plain_name(repo)
-    with _refusing(repo):
+    with refusing("dataset", repo):
         api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
     for tries_left in reversed(range(_TRIES)):
-        with _refusing(repo):
+        with refusing("dataset", repo):
             info = api.dataset_info(repo)
         paths = {file.rfilename for file in info.siblings or ()}
         joined, files = _additions(atlas, f"{repo}@{info.sha}", paths)
         if not files:
             return joined
-        with _refusing(repo):
+        with refusing("dataset", repo):
             try:
                 message = f"Add {len(joined.new)} models"
                 api.create_commit(repo, files, repo_type="dataset", commit_message=message, parent_commit=info.sha)
@@ -196,20 +195,9 @@ def _fetch(name: str, patterns: Sequence[str], ignored: Sequence[str] = ()) -> A
 
     repo, _, revision = name.partition("@")
     only: dict[str, Any] = {"allow_patterns": list(patterns), "ignore_patterns": list(ignored)}
-    with _refusing(repo, revision or None):
+    with refusing("dataset", repo, revision or None):
         folder = Path(snapshot_download(repo, repo_type="dataset", revision=revision or None, **only))
     if not (folder / HEAD).exists():
         what, fix = f"dataset {repo!r} is no atlas", f"begin one: infodist atlas push {repo} --atlas FOLDER"
         raise NotFoundError(what, f"there is no {HEAD} in it", fix)
     return Atlas.open(folder, writable=False, within=folder.parents[1])  # the cache links to its files
-
-
-@contextmanager
-def _refusing(repo: str, revision: str | None = None) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        refused = refusal("dataset", repo, revision, error)
-        if refused is None:
-            raise
-        raise refused from error
