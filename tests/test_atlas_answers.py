@@ -107,6 +107,12 @@ def test_a_model_is_held_against_those_of_its_architecture(capsys, nothing_is_lo
     assert (vit["relation"], vit["p_value"]) == ("none", None)  # two of its kind are too few to tell
 
 
+def test_the_nearest_are_said_beside_what_a_card_declares(capsys, nothing_is_loaded):
+    code, out, _ = run(capsys, "nearest", "digits/resnet18-0-rounded", "--atlas", NAME, "-n", 2)
+    told = "digits/resnet18-0-rounded: declared: quantized version of digits/resnet18-0; by distance: "
+    assert code == 0 and out.splitlines()[-1] == f"{told}digits/resnet18-0 is number 1"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [

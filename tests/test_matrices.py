@@ -11,6 +11,7 @@ from PIL import Image
 from hf_infodist.analysis.neighbours import Neighbours
 from hf_infodist.cli import main
 from hf_infodist.errors import NotFoundError, UnfitError
+from hf_infodist.models.declared import Declared
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.distance import InformationDistance
@@ -212,7 +213,7 @@ def test_ties_and_the_smallest_difference_are_shown():
     fields = found.to_dict()["neighbours"][1]
     assert set(fields) == {
         *("model", "nats", "given_nats", "back_nats", "stderr_nats"),
-        *("farther_nats", "farther_stderr_nats", "tied_with_nearest"),
+        *("farther_nats", "farther_stderr_nats", "tied_with_nearest", "copy"),
     }
     assert found.to_pandas()["tied_with_nearest"].tolist() == [True, True, False]
 
@@ -244,7 +245,18 @@ def test_twins_cost_nothing_image_by_image():
     matrix = of_codes([model("a"), model("b"), model("a again")], codes, IMAGES, PROTOCOLS["standard"], [(0, 2)])
     near = Neighbours.of(matrix, "a").neighbours
     assert [(one.model, one.nats, one.farther_nats) for one in near] == [("a again", 0, 0), ("b", 32, 32)]
+    assert [one.copy for one in near] == [True, False]
+    assert "a is the same function as a again\n" in str(Neighbours.of(matrix, "a"))
     assert [one.tied_with_nearest for one in Neighbours.of(matrix, "b").neighbours] == [True, True]
+
+
+def test_what_a_card_declares_is_looked_for_among_the_neighbours():
+    matrix = priced(near=(0.1, 0.30), far=(0.4, 0.2))
+    for among, told in ((("far",), "far is number 2"), ((), "it is not among these 2")):
+        found = Neighbours.of(matrix, "asked", declared=Declared(("acme/far",), "fine-tune", among))
+        assert str(found).splitlines()[-1] == f"asked: declared: fine-tune of acme/far; by distance: {told}"
+        assert found.to_dict()["declared"]["bases"] == ("acme/far",)
+    assert Neighbours.of(matrix, "asked").to_dict()["declared"] is None
 
 
 def test_more_than_two_models_are_led_to_the_command_that_ranks_them(capsys):

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_infodist.analysis.geometry import nearest
+from hf_infodist.analysis.relations import COPY_NATS_PER_IMAGE
+from hf_infodist.models.declared import Declared
 from hf_infodist.results.difference import ERRORS, difference_of_distances
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
 from hf_infodist.results.names import find_name
@@ -30,6 +32,7 @@ class Neighbour:
         farther_nats: How much farther it is than the nearest; None where the price of each image is not known.
         farther_stderr_nats: Standard error of that over the draw of the images, paired image by image.
         tied_with_nearest: Whether that may be chance.
+        copy: Whether the two say the same of these images; None of a baseline.
     """
 
     model: str
@@ -40,6 +43,7 @@ class Neighbour:
     farther_nats: float | None = None
     farther_stderr_nats: float | None = None
     tied_with_nearest: bool | None = None
+    copy: bool | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,18 +55,28 @@ class Neighbours(Shown):
         neighbours: Who.
         unit: Of the distances: ``nats``, or the name of a baseline.
         matrix: Where they are from.
+        declared: What the card of the model says it was made from; None if nothing, or if it was not read.
     """
 
     model: str
     neighbours: tuple[Neighbour, ...]
     unit: str
     matrix: PairwiseMatrix
+    declared: Declared | None = None
 
     @classmethod
-    def of(cls, matrix: PairwiseMatrix, model: str, n: int | None = None) -> "Neighbours":
+    def of(
+        cls, matrix: PairwiseMatrix, model: str, n: int | None = None, declared: Declared | None = None
+    ) -> "Neighbours":
         """Look up the ``n`` nearest of those that have been compared with a model; all if None.
 
         The model may be named by the end of its name.
+
+        Args:
+            matrix: Of distances.
+            model: Which of its models.
+            n: How many.
+            declared: What the card of the model says.
 
         Raises:
             NotFoundError: If the matrix does not have the model.
@@ -73,7 +87,7 @@ class Neighbours(Shown):
         i = names.index(model)
         found = nearest(matrix.distances, i, n)
         rows = (_neighbour(matrix, i, j, found[0][0]) for j, _ in found)
-        return cls(model, tuple(rows), "nats" if matrix.measure == INFODIST else matrix.measure, matrix)
+        return cls(model, tuple(rows), "nats" if matrix.measure == INFODIST else matrix.measure, matrix, declared)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types, schema ``infodist.nearest/1``."""
@@ -85,6 +99,7 @@ class Neighbours(Shown):
             "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
             "images": vars(self.matrix.images).copy(),
             "protocol": protocol,
+            "declared": asdict(self.declared) if self.declared else None,
         }
 
     @property
@@ -104,7 +119,8 @@ class Neighbours(Shown):
         head += [f"farther\n{told}"] if known else []
         lines = [f"nearest to {self.model}, {matrix.images}{protocol}"]
         lines += [text_table(head, rows, names=[record.id for record in matrix.models])]
-        return "\n".join([*lines, *self._notes(scale, told)])
+        lines += [f"{self.model} is the same function as {one.model}" for one in self.neighbours if one.copy]
+        return "\n".join([*lines, *self._notes(scale, told), *self._as_declared()])
 
     @property
     def smallest_nats(self) -> tuple[float, ...]:
@@ -139,6 +155,15 @@ class Neighbours(Shown):
             f"{told} and more.",
         ]
 
+    def _as_declared(self) -> list[str]:
+        """Say where what the card declares lies among the neighbours."""
+        if self.declared is None:
+            return []
+        names = [one.model for one in self.neighbours]
+        places = [f"{name} is number {names.index(name) + 1}" for name in self.declared.among if name in names]
+        found = ", ".join(places) or f"it is not among these {len(names)}"
+        return [f"{self.model}: declared: {self.declared}; by distance: {found}"]
+
     def to_pandas(self) -> "pandas.DataFrame":
         """Return a row for each neighbour."""
         from hf_infodist.results.export import to_table
@@ -168,6 +193,8 @@ def _neighbour(matrix: PairwiseMatrix, i: int, j: int, first: int) -> Neighbour:
     larger = (i, j) if matrix.nats[i, j] >= matrix.nats[j, i] else (j, i)
     there, back = float(matrix.nats[j, i]), float(matrix.nats[i, j])
     found = Neighbour(matrix.models[j].id, max(there, back), there, back, _finite(matrix.stderr_nats[larger]))
+    if matrix.measure == INFODIST:
+        found = replace(found, copy=found.nats <= COPY_NATS_PER_IMAGE * matrix.images.k)
     pairs = [[(j, i), (i, j)], [(first, i), (i, first)]]
     if not all(way in matrix.image_nats for ways in pairs for way in ways):
         return found

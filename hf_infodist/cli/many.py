@@ -14,6 +14,7 @@ from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 
 if TYPE_CHECKING:
+    from hf_infodist.models.declared import Declared
     from hf_infodist.results.distance import InformationDistance
 
 _SHIPPED = "demo:digits"  # the atlas that is asked where nothing is said
@@ -171,7 +172,8 @@ def nearest(
 
     The others are named, or those of a matrix, or of an atlas, of which nothing is loaded; if nothing is said, those
     of the atlas demo:digits. It says how much farther each is than the nearest, image by image, and whether that may
-    be chance. Of a matrix the end of a name will do, if no other ends so.
+    be chance, which of them are the same function, and where among them what the model's card declares lies. Of a
+    matrix the end of a name will do, if no other ends so.
 
     Example: infodist nearest demo:cnn demo:vit random:demo:cnn -i digits
     """
@@ -183,19 +185,32 @@ def nearest(
         )
     from hf_infodist.results.files import of_results, read_matrix
 
+    declared = None
     if matrix is not None:
         known = read_matrix(matrix)
     elif not others:
         known = of_results(place(atlas or _SHIPPED, model, sample, coding, run, n))
-        model = known.models[0].id
+        model, declared = known.models[0].id, _declared_in_atlas(atlas or _SHIPPED, model)
     else:
-        known = of_results([compare_pair(context, (model, other), sample, coding, run) for other in others or ()])
+        known = of_results([compare_pair(context, (model, other), sample, coding, run) for other in others])
+        from hf_infodist.models.declared import read_declared
+
+        declared = read_declared([model, *others]).get(model)
     from hf_infodist.analysis.neighbours import Neighbours
 
-    found = Neighbours.of(known, model, n)
+    found = Neighbours.of(known, model, n, declared)
     names = [one.model for one in found.neighbours]
     told = f"'infodist compare {found.model} {names[0]}' tells more about the nearest" if names else ""
+    if atlas:
+        told = f"'infodist lineage {found.model} --atlas {atlas}' tests whether any of them is its kin"
     report.show(found, "\n".join(names), told)
+
+
+def _declared_in_atlas(atlas: str, model: str) -> "Declared | None":
+    from hf_infodist.analysis.kin_in_atlas import declared_in_atlas
+    from hf_infodist.results.atlas.shipped import open_atlas
+
+    return declared_in_atlas(open_atlas(atlas), model)
 
 
 def place(atlas: str, model: str, sample: Sample, coding: Coding, run: Run, n: int) -> "list[InformationDistance]":
