@@ -1,10 +1,11 @@
-"""What an atlas of the size of a Hub costs, on made-up outputs: bytes, seconds, memory of one more model.
+"""What an atlas of the size of a Hub costs, on made-up outputs: bytes, seconds, memory of one more and of all.
 
-``infodist study atlas --work FOLDER [-k 2000] [--models 1000] [--classes 1000] [--output atlas.json]``
+``infodist study atlas --work FOLDER [-k 2000] [--models 1000] [--classes 1000] [--all 6] [--output atlas.json]``
 
 Made-up models come in families: the logits of a family share most of what varies, and features are the logits seen
 through random layers. So a model has some near relatives and many strangers, as on the Hub. The atlas is written once
 and kept; then one more model of a family is placed among all, in a process of its own whose peak of memory is told.
+All pairs of a few models tell what a whole map takes: each direction costs the same whoever else is there.
 """
 
 import functools
@@ -13,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +25,7 @@ import typer
 from numpy.typing import NDArray
 
 from hf_infodist.analysis.atlas import pack_distances
-from hf_infodist.analysis.from_atlas import nearest_in_atlas
+from hf_infodist.analysis.from_atlas import atlas_distances, nearest_in_atlas
 from hf_infodist.environment import keep_freed_memory
 from hf_infodist.models.member import Member
 from hf_infodist.outputs.arrays import Outputs, Pixels
@@ -99,10 +101,7 @@ def write_model(folder: Path, number: int, k: int, classes: int) -> None:
 def place(folder: Path, file: Path, models: int) -> dict[str, Any]:
     """Place a model among the first of an atlas; return seconds, the peak of memory, and who is nearest."""
     keep_freed_memory()
-    atlas = Atlas.open(folder)
-    atlas.__dict__["files"] = tuple(
-        open_file(folder / MODELS / f"{number:032x}.safetensors") for number in range(models)
-    )
+    atlas = _part(folder, range(models))
     before, started = _peak_mib(), time.perf_counter()
     with tempfile.TemporaryDirectory() as home:
         found = nearest_in_atlas(atlas, Member.of(open_file(file)), execution=Execution(home=Path(home)))
@@ -113,6 +112,25 @@ def place(folder: Path, file: Path, models: int) -> dict[str, Any]:
         "before_mib": before,
         "nearest": [{"model": one.model_b.id, "nats": one.nats, "stderr_nats": one.stderr_nats} for one in found],
     }
+
+
+def all_pairs(folder: Path, models: int, of: int) -> dict[str, Any]:
+    """Compare all pairs of some models, every second one of the first family; tell what all pairs of ``of`` take."""
+    keep_freed_memory()
+    atlas = _part(folder, [number // 2 + number % 2 * FAMILY for number in range(models)])
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as home:
+        atlas_distances(atlas, execution=Execution(home=Path(home)))
+    each = (time.perf_counter() - started) / (models * (models - 1))
+    told = {"models": models, "seconds_each_direction": each, "peak_mib": _peak_mib()}
+    return told | {"of": of, "days_of_all": each * of * (of - 1) / 86400}
+
+
+def _part(folder: Path, numbers: Iterable[int]) -> Atlas:
+    """Return an atlas that has only models of certain numbers."""
+    atlas = Atlas.open(folder)
+    atlas.__dict__["files"] = tuple(open_file(folder / MODELS / f"{number:032x}.safetensors") for number in numbers)
+    return atlas
 
 
 def _peak_mib() -> float:
@@ -127,6 +145,7 @@ def main(
         1000,
     ],
     classes: Annotated[int, typer.Option("--classes", help="of every model")] = 1000,
+    every: Annotated[int, typer.Option("--all", help="compare all pairs of so many, too")] = 0,
     output: File = None,
 ) -> None:
     """Write what the folder does not have, place one model more, and print figures."""
@@ -143,6 +162,9 @@ def main(
     for count in models:
         with ProcessPoolExecutor(1, mp_context=context) as alone:  # whose memory is that of placing alone
             figures["placed"].append(alone.submit(place, folder, new, count).result())
+    if every:
+        with ProcessPoolExecutor(1, mp_context=context) as alone:
+            figures["all_pairs"] = alone.submit(all_pairs, folder, every, most).result()
     show_json(figures, output)
 
 
