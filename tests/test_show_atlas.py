@@ -16,6 +16,7 @@ import pytest
 from test_show_request import HOSTILE_NAMES, Text
 
 from hf_infodist.analysis.geometry import nearest
+from hf_infodist.models.declared import Declared
 from hf_infodist.page import job_process, programs
 from hf_infodist.page.atlas_map import atlas_map, found, sought
 from hf_infodist.page.atlas_matrix import keep_matrix, kept_matrix, key_of
@@ -191,13 +192,25 @@ def renamed(matrix, name):
     return replace(matrix, models=(first, *matrix.models[1:]))
 
 
+def test_what_the_card_declares_and_who_is_a_copy_are_said(tmp_path):
+    atlases = Service(PUBLIC, tmp_path).atlases
+    fields = atlases.find(Placing("digits/resnet18-0-rounded", DIGITS, 96, 3))
+    assert fields["declared"]["among"] == ("digits/resnet18-0",)
+    fields["neighbours"][0]["copy"] = True
+    html = placed(json.loads(json.dumps(fields)), DIGITS, {})
+    assert "declared: quantized version of digits/resnet18-0; by distance: digits/resnet18-0 is number 1." in html
+    assert html.count("the same function") == 1
+    assert atlases.find(Placing("demo:vit", DIGITS, 96, 3))["declared"] is None
+
+
 def test_names_of_a_stranger_stay_text(tmp_path):
     matrix = renamed(kept_matrix(tmp_path, open_atlas(DIGITS)), EVIL)
     from hf_infodist.analysis.neighbours import Neighbours
 
     file = open_atlas(DIGITS).files[0].entry
     entry = replace(file, model=matrix.models[0], licence=EVIL, base_models=(EVIL,), architecture=EVIL, relation=EVIL)
-    html = placed(Neighbours.of(matrix, EVIL).to_dict(), EVIL, {EVIL: entry})
+    declared = Declared((EVIL,), EVIL, (EVIL,))
+    html = placed(Neighbours.of(matrix, EVIL, declared=declared).to_dict(), EVIL, {EVIL: entry})
     assert not {"img", "script"} & {tag for tag, _ in Text(html).tags} and not set("${}`") & set(html)
     picture = json.dumps(atlas_map(matrix, (), 1000).to_dict()["layout"]["annotations"], default=str)
     assert "<img" not in picture and "&lt;img" in picture

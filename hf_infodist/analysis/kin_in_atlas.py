@@ -71,12 +71,6 @@ def lineage_in_atlas(
     return Lineage.of(matrix, _declared(everybody), families=families, reference=others)
 
 
-def declared_in_atlas(atlas: Atlas, name: str) -> Declared | None:
-    """Return what the card of a model says it was made from, and which models of an atlas are meant."""
-    model = _find(atlas, name)
-    return _declared([model, *map(Member.of, atlas.files)]).get(_name(model))
-
-
 def _find(atlas: Atlas, name: str) -> Member | str:
     """Return a model of the atlas, or else the name of a new one."""
     try:

@@ -1,6 +1,7 @@
 """Which models of a matrix are nearest to one of them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,9 @@ class Neighbours(Shown):
         lines = [f"nearest to {self.model}, {matrix.images}{protocol}"]
         lines += [text_table(head, rows, names=[record.id for record in matrix.models])]
         lines += [f"{self.model} is the same function as {one.model}" for one in self.neighbours if one.copy]
-        return "\n".join([*lines, *self._notes(scale, told), *self._as_declared()])
+        names = [one.model for one in self.neighbours]
+        declared = [as_declared(self.model, self.declared, names)] if self.declared else []
+        return "\n".join([*lines, *self._notes(scale, told), *declared])
 
     @property
     def smallest_nats(self) -> tuple[float, ...]:
@@ -155,15 +158,6 @@ class Neighbours(Shown):
             f"{told} and more.",
         ]
 
-    def _as_declared(self) -> list[str]:
-        """Say where what the card declares lies among the neighbours."""
-        if self.declared is None:
-            return []
-        names = [one.model for one in self.neighbours]
-        places = [f"{name} is number {names.index(name) + 1}" for name in self.declared.among if name in names]
-        found = ", ".join(places) or f"it is not among these {len(names)}"
-        return [f"{self.model}: declared: {self.declared}; by distance: {found}"]
-
     def to_pandas(self) -> "pandas.DataFrame":
         """Return a row for each neighbour."""
         from hf_infodist.results.export import to_table
@@ -186,6 +180,13 @@ class Neighbours(Shown):
         """Return what distances are multiplied by to be shown, and the unit they have then."""
         matrix = self.matrix
         return (unit.of(1.0) / matrix.images.k, f"{unit} per image") if matrix.protocol else (1.0, self.unit)
+
+
+def as_declared(model: str, declared: Declared, names: Sequence[str]) -> str:
+    """Say where what the card of a model declares lies among its neighbours, the nearest of which is first."""
+    places = [f"{name} is number {names.index(name) + 1}" for name in declared.among if name in names]
+    found = ", ".join(places) or f"it is not among these {len(names)}"
+    return f"{model}: declared: {declared}; by distance: {found}"
 
 
 def _neighbour(matrix: PairwiseMatrix, i: int, j: int, first: int) -> Neighbour:

@@ -207,7 +207,7 @@ def nearest(
 
 
 def _declared_in_atlas(atlas: str, model: str) -> "Declared | None":
-    from hf_infodist.analysis.kin_in_atlas import declared_in_atlas
+    from hf_infodist.models.declared import declared_in_atlas
     from hf_infodist.results.atlas.shipped import open_atlas
 
     return declared_in_atlas(open_atlas(atlas), model)

@@ -10,6 +10,7 @@ from hf_infodist.errors import InfodistError
 from hf_infodist.hub import plain_name
 from hf_infodist.models.names import DEMO, locate
 from hf_infodist.models.source import Source, quiet_hub
+from hf_infodist.results.atlas.folder import Atlas
 
 _CARD = "README.md"
 _RELATIONS = {"finetune": "fine-tune", "adapter": "adapter", "merge": "merge", "quantized": "quantized version"}
@@ -86,6 +87,14 @@ def declared_among(bases: Mapping[str, tuple[str, ...]], relations: Mapping[str,
         for model, names in bases.items()
         if names
     }
+
+
+def declared_in_atlas(atlas: Atlas, name: str) -> Declared | None:
+    """Return what the card of a model declares, or an atlas that has the model says of it, and who is meant there."""
+    entries = {file.entry.id: file.entry for file in atlas.files}
+    one = entries.get(name)
+    bases, relation = (one.base_models, one.relation) if one else read_claims(name)[1:]
+    return declared_among({**dict.fromkeys(entries, ()), name: bases}, {name: relation}).get(name)
 
 
 def _relation(word: str) -> str:

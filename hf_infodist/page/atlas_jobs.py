@@ -5,6 +5,7 @@ from hf_infodist.analysis.neighbours import Neighbours
 from hf_infodist.distances.plan import Status
 from hf_infodist.errors import UnfitError
 from hf_infodist.home import Home
+from hf_infodist.models.declared import declared_in_atlas
 from hf_infodist.page.atlas_matrix import keep_matrix
 from hf_infodist.page.compute import Tell, load
 from hf_infodist.page.events import Done, Stage
@@ -31,7 +32,7 @@ def _place(question: Placing, atlas: Atlas, limits: Limits, tell: Tell) -> Done:
     model = name if name in atlas.names else load("model", name, limits)
     tell(Stage(f"running it on the {question.k} images of {question.atlas}, and comparing it with the likeliest"))
     found = of_results(nearest_in_atlas(atlas, model, question.n, on_compared=on_compared))
-    return Done(Neighbours.of(found, found.models[0].id).to_dict())
+    return Done(Neighbours.of(found, found.models[0].id, declared=declared_in_atlas(atlas, name)).to_dict())
 
 
 def _map(question: Mapping, atlas: Atlas, tell: Tell) -> Done:

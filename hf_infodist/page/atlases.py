@@ -6,6 +6,7 @@ from typing import Any
 
 from hf_infodist.analysis.neighbours import Neighbours
 from hf_infodist.errors import InfodistError
+from hf_infodist.models.declared import declared_in_atlas
 from hf_infodist.page.atlas_matrix import kept_matrix
 from hf_infodist.page.placing import NEAREST, Mapping, Placing
 from hf_infodist.page.request import Limits, Refusal, how_many, model_of, near, one_of, shown
@@ -88,7 +89,10 @@ class Atlases:
         except Refusal:
             return None  # it has gone meanwhile: the process that is asked says so
         matrix = self.matrix(atlas) if question.model in atlas.names else None
-        return Neighbours.of(matrix, question.model, question.n).to_dict() if matrix else None
+        if matrix is None:
+            return None
+        declared = declared_in_atlas(atlas, question.model)
+        return Neighbours.of(matrix, question.model, question.n, declared).to_dict()
 
     def suggest(self, text: Any, atlas: Any) -> list[str]:
         """Return names of an atlas that fit what was typed."""

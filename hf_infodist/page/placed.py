@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from hf_infodist.analysis.neighbours import Neighbour
+from hf_infodist.analysis.neighbours import Neighbour, as_declared
+from hf_infodist.models.declared import Declared
 from hf_infodist.page.ranking import TIED, bar, farther, is_tied
 from hf_infodist.page.views import copies, count, safe, table
 from hf_infodist.results.atlas.entry import AtlasEntry
@@ -27,6 +28,7 @@ def placed(fields: dict[str, Any], atlas: str, entries: Mapping[str, AtlasEntry]
     rows = "".join(_row(model, one, end, k) for one in near)
     note = f"{k} images of {images['id']}, seed {images['seed']}, protocol {fields['protocol']['name']}; "
     note += f"± is one standard error over the images. {TIED if any(map(is_tied, near[1:])) else ''}"
+    note += _declared(model, fields.get("declared"), [one.model for one in near])
     title = f"Nearest to {safe(model)} in {safe(atlas)}"
     facts = _facts([name for name in (model, *(one.model for one in near)) if name in entries], entries)
     return (
@@ -35,13 +37,18 @@ def placed(fields: dict[str, Any], atlas: str, entries: Mapping[str, AtlasEntry]
     )
 
 
+def _declared(model: str, declared: dict[str, Any] | None, names: list[str]) -> str:
+    return f" {as_declared(model, Declared(**declared), names)}." if declared else ""
+
+
 def _row(model: str, near: Neighbour, end: float, k: int) -> str:
     given, back = (number(to_bits(nats) / k) for nats in (near.given_nats, near.back_nats))
     more = farther(near, k)
+    aside = " ".join([*([f"({more})"] if more else []), *(["the same function"] if near.copy else [])])
     return (
         f'<li><span class="who">{safe(near.model)}</span>{bar(near.nats, near.stderr_nats or 0.0, end)}'
         f'<span class="amount">{"= " * is_tied(near)}{Unit.BITS.rate(near.nats, near.stderr_nats or math.nan, k)} '
-        f'<span class="quiet">{more and f"({more})"}<br>it given {safe(model)}: {given}; '
+        f'<span class="quiet">{aside}<br>it given {safe(model)}: {given}; '
         f"{safe(model)} given it: {back}</span></span></li>"
     )
 
