@@ -114,14 +114,15 @@ def place(folder: Path, file: Path, models: int) -> dict[str, Any]:
     }
 
 
-def all_pairs(folder: Path, models: int, of: int) -> dict[str, Any]:
-    """Compare all pairs of some models, every second one of the first family; tell what all pairs of ``of`` take."""
+def all_pairs(folder: Path, models: int) -> dict[str, Any]:
+    """Compare all pairs of some models, every second one of the first family; tell what those of the atlas take."""
     keep_freed_memory()
     atlas = _part(folder, [number // 2 + number % 2 * FAMILY for number in range(models)])
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as home:
         atlas_distances(atlas, execution=Execution(home=Path(home)))
     each = (time.perf_counter() - started) / (models * (models - 1))
+    of = sum(1 for _ in (folder / MODELS).iterdir())
     told = {"models": models, "seconds_each_direction": each, "peak_mib": _peak_mib()}
     return told | {"of": of, "days_of_all": each * of * (of - 1) / 86400}
 
@@ -164,7 +165,7 @@ def main(
             figures["placed"].append(alone.submit(place, folder, new, count).result())
     if every:
         with ProcessPoolExecutor(1, mp_context=context) as alone:
-            figures["all_pairs"] = alone.submit(all_pairs, folder, every, most).result()
+            figures["all_pairs"] = alone.submit(all_pairs, folder, every).result()
     show_json(figures, output)
 
 
