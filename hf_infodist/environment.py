@@ -32,6 +32,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def return_freed_memory() -> None:
+    """Return to the kernel what glibc keeps that nobody uses: between two models, which need pieces of other sizes."""
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @functools.cache
 def installed(package: str) -> str:
     """Return the version of an installed package: looked up once, as it takes a millisecond.

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import re
 import resource
 import subprocess
@@ -278,3 +279,27 @@ def test_a_file_that_is_no_folder_of_a_model_is_told(tmp_path):
     told(infodist("compare", DEMO / "cnn" / "config.json", "demo:vit", "-i", "digits", "-k", "8"), 3, "config.json")
     with pytest.raises(UnfitError):
         load_images(DEMO / "cnn" / "config.json")
+
+
+FREED = """
+import numpy as np
+from hf_infodist.environment import keep_freed_memory, return_freed_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+
+keep_freed_memory()
+before, pieces = resident(), [np.ones(2**17) for _ in range(256)]  # 256 MiB
+full, pin = resident(), pieces[-1]  # on top, so that nothing is given back on its own
+del pieces
+kept = resident()
+return_freed_memory()
+print((full - kept) / (full - before), (full - resident()) / (full - before))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists() or not platform.libc_ver()[0], reason="not glibc on Linux")
+def test_memory_is_kept_until_a_model_is_done_with():
+    told = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True).stdout
+    at_once, then = map(float, told.split())
+    assert at_once < 0.1 < 0.9 < then

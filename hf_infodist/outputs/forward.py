@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import find_executable_batch_size, tqdm
 from numpy.typing import NDArray
 
+from hf_infodist.environment import return_freed_memory
 from hf_infodist.errors import ResourceError, UnfitError
 from hf_infodist.home import Home
 from hf_infodist.images.sample import Images
@@ -116,6 +117,8 @@ def _write_within_memory(
             f"it ran out of memory on one image of {images.id}",
             "use a smaller model or a device with more memory",
         ) from error
+    finally:
+        return_freed_memory()
 
 
 @torch.no_grad()
