@@ -33,6 +33,7 @@ FIRST = 256
 """Images by which models are put in order before any of them is compared."""
 
 _LEAST_LOG_PROB = -12.0
+_OTHER = {"a_given_b": "b_given_a", "b_given_a": "a_given_b"}
 logger = logging.getLogger(__name__)
 
 
@@ -151,8 +152,8 @@ def nearest_in_atlas(
     search.compare(ordered[:count], count)
     on_compared(Compared(count, len(others)))
     left = []
-    for number, other in enumerate(ordered[count:], count + 1):
-        if search.costs_no_more(other, "b_given_a", search.limit(count)):
+    for number, other in enumerate(search.by_student(ordered[count:]), count + 1):
+        if search.costs_no_more(other, search.dearer(other), search.limit(count)):
             left.append(other)
         on_compared(Compared(number, len(others)))
     search.compare(left, count)
@@ -192,20 +193,34 @@ class _Search:
         self._own, self._outputs, self._images = own, outputs, images
         self._protocol, self._execution = protocol, execution
         self._accelerator = make_accelerator()
+        self._dearer: dict[Member, str] = {}
         self.codes: dict[tuple[Member, str], Codelength] = {}
 
     def order(self, others: Sequence[Member]) -> list[Member]:
         """Return models by how alike their outputs are to those of the one asked about, the most alike first."""
-        own = gram(self._outputs.logits[:FIRST])
-        alike = {other: float((own * gram(other.file.logits[:FIRST])).sum()) for other in others}
+        first = _log_probs(self._outputs.logits[:FIRST])
+        own, level, alike = _gram(first), _spread_nats(first), dict[Member, float]()
+        for other in others:
+            log_probs = _log_probs(other.file.logits[:FIRST])
+            alike[other] = float((own * _gram(log_probs)).sum())
+            self._dearer[other] = "a_given_b" if level >= _spread_nats(log_probs) else "b_given_a"
         return sorted(others, key=lambda other: -alike[other])
+
+    def dearer(self, other: Member) -> str:
+        """Return which direction is likely to cost more: that in which the model that says more is told."""
+        return self._dearer[other]
+
+    def by_student(self, others: Sequence[Member]) -> list[Member]:
+        """Return first those whose dearer direction starts from the one asked about, which serves all of them."""
+        return sorted(others, key=self.dearer, reverse=True)
 
     def compare(self, others: Sequence[Member], n: int) -> None:
         """Code models in both directions, each no further than the n nearest so far."""
-        forth = [one for one in others if self.costs_no_more(one, "b_given_a", self.limit(n))]
-        for one in sorted(forth, key=lambda one: self.codes[one, "b_given_a"].nats):
-            if self.codes[one, "b_given_a"].nats <= self.limit(n):
-                self.costs_no_more(one, "a_given_b", self.limit(n))
+        ordered = self.by_student(others)
+        first = [one for one in ordered if self.costs_no_more(one, self.dearer(one), self.limit(n))]
+        for one in sorted(first, key=lambda one: self.codes[one, self.dearer(one)].nats):
+            if self.codes[one, self.dearer(one)].nats <= self.limit(n):
+                self.costs_no_more(one, _OTHER[self.dearer(one)], self.limit(n))
 
     def costs_no_more(self, other: Member, direction: str, limit: float) -> bool:
         """Code one direction; False as soon as it has cost more than a limit."""
@@ -261,8 +276,22 @@ class _Search:
 
 def gram(logits: NDArray) -> NDArray[np.float32]:
     """Return how alike what a model says of images is, ``[n, n]``, centred, of norm 1; as linear CKA compares it."""
-    log_probs = np.maximum(log_softmax(logits.astype(np.float32), axis=1), _LEAST_LOG_PROB)
-    log_probs -= log_probs.mean(1, keepdims=True)
-    log_probs -= log_probs.mean(0)
-    gram = log_probs @ log_probs.T
-    return gram / max(float(np.linalg.norm(gram)), 1e-30)
+    return _gram(_log_probs(logits))
+
+
+def _log_probs(logits: NDArray) -> NDArray[np.float32]:
+    return np.asarray(log_softmax(logits.astype(np.float32), axis=1))
+
+
+def _gram(log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    centred = np.maximum(log_probs, _LEAST_LOG_PROB)
+    centred -= centred.mean(1, keepdims=True)
+    centred -= centred.mean(0)
+    gram = centred @ centred.T
+    return np.asarray(gram / max(float(np.linalg.norm(gram)), 1e-30), np.float32)
+
+
+def _spread_nats(log_probs: NDArray[np.float32]) -> float:
+    """Return Σ_i KL(q_i ‖ mean q): what a model says costs about that much, given one that knows nothing of it."""
+    probs = np.exp(log_probs)
+    return float((probs * (log_probs - np.log(np.maximum(probs.mean(0), 1e-30)))).sum())

@@ -86,24 +86,46 @@ class Start:
         return StartLogits(self.outputs, self.rows, self.num_classes)
 
 
+class Corrections:
+    """What a student has to learn of a teacher, the same for all of its kernels; each tile is worked out once.
+
+    Soft targets are log-probabilities less what the student starts from, both centred over classes; drawn labels are
+    indicators less the probabilities of the start.
+
+    Args:
+        start: The student in the teacher's label space.
+        drawn: Whether labels are shown.
+    """
+
+    def __init__(self, start: Start, *, drawn: bool):
+        self.start, self.drawn = start, drawn
+        self._tile: tuple[int, int] | None = None
+        self._found: tuple[Tensor, Tensor]
+
+    def of(self, start: int, end: int, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits that the student starts from, and their corrections, ``[n, C]`` each."""
+        if self._tile != (start, end):
+            first = log_softmax64(torch.from_numpy(np.array(self.start.logits[start:end])))
+            targets = shown.exp() - first.exp() if self.drawn else _centred(shown) - _centred(first)
+            self._tile, self._found = (start, end), (first, targets)
+        return self._found
+
+
 class TeacherRegression:
     """Regresses what a teacher says on a student's features, for several learners; each tile is worked out once.
-
-    Soft targets are regressed as log-probabilities less what the student starts from, both centred over classes; drawn
-    labels as indicators less the probabilities of the start.
 
     Args:
         factors: Of the student.
         kernel: Which of its covariances.
-        start: The student in the teacher's label space.
-        drawn: Whether labels are shown.
+        corrections: What is regressed.
         permutation: If given, the start is the student's own outputs with its classes in the order believed in.
     """
 
     def __init__(
-        self, factors: Factors, kernel: Kernel, start: Start, *, drawn: bool, permutation: Permutation | None = None
+        self, factors: Factors, kernel: Kernel, corrections: Corrections, *, permutation: Permutation | None = None
     ):
-        self.start, self.drawn, self.permutation = start, drawn, permutation
+        self.corrections, self.start, self.permutation = corrections, corrections.start, permutation
+        start = self.start
         width = start.num_classes if permutation is None else 2 * start.num_classes
         self.regression = Regression(factors, kernel, width)
         self._tile: tuple[int, int] | None = None
@@ -117,8 +139,7 @@ class TeacherRegression:
         return self._found
 
     def _from_start(self, start: int, end: int, shown: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        first = log_softmax64(torch.from_numpy(np.array(self.start.logits[start:end])))
-        targets = shown.exp() - first.exp() if self.drawn else _centred(shown) - _centred(first)
+        first, targets = self.corrections.of(start, end, shown)
         return first, *self.regression.code(start, end, targets)
 
     def _from_order(self, start: int, end: int, shown: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -18,7 +18,7 @@ from hf_infodist.coding.finetuned import FineTuned
 from hf_infodist.coding.interfaces import AnyLearner, RemoteLearner
 from hf_infodist.coding.kernels import Kernel, factors_of
 from hf_infodist.coding.label_learners import MOST_PERMUTED, ClassMap, Permutation
-from hf_infodist.coding.learners import KernelLearner, Start, Static, TeacherRegression, Uniform
+from hf_infodist.coding.learners import Corrections, KernelLearner, Start, Static, TeacherRegression, Uniform
 from hf_infodist.coding.loop import prequential
 from hf_infodist.coding.mixture import Mixture
 from hf_infodist.coding.nats import kl_nats
@@ -144,11 +144,14 @@ def _learners(
     drawn = protocol.targets == "labels"
 
     @functools.cache
+    def corrections(first: str) -> Corrections:
+        return Corrections(replace(start, rows=None) if first == "nothing" else start, drawn=drawn)
+
+    @functools.cache
     def regression(kernel: Kernel, first: str) -> TeacherRegression:
         factors = factors_of(outputs, kernels, _exact_device(accelerator))
         order = permutation if first == "permuted" else None
-        given = replace(start, rows=None) if first == "nothing" else start
-        return TeacherRegression(factors, kernel, given, drawn=drawn, permutation=order)
+        return TeacherRegression(factors, kernel, corrections(first), permutation=order)
 
     def make(spec: LearnerSpec) -> AnyLearner:
         if spec.trained and next(owners) != members.index:

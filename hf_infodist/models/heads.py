@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -132,21 +133,12 @@ def match_labels(student: Sequence[str], teacher: Sequence[str]) -> tuple[int, .
         >>> match_labels(["cat", "dog"], ["dog", "mouse"]) is None
         True
     """
-    same_count = len(student) == len(teacher)
-    identity = tuple(range(len(teacher)))
-    if _meaningless(student) or _meaningless(teacher):
-        return identity if same_count else None
-    for key in (_full_name, _first_synonym):
-        rows = _look_up([key(name) for name in student], [key(name) for name in teacher])
-        if rows is not None:
-            return rows
-    agreeing = sum(_first_synonym(a) == _first_synonym(b) for a, b in zip(student, teacher, strict=False))
-    return identity if same_count and agreeing >= AGREEMENT * len(teacher) else None
+    return _match(tuple(student), tuple(teacher))
 
 
 def named(student: Sequence[str], teacher: Sequence[str]) -> bool:
     """Tell whether both label lists are names, by which `match_labels` can find that classes come in another order."""
-    return not (_meaningless(student) or _meaningless(teacher))
+    return not (_meaningless(tuple(student)) or _meaningless(tuple(teacher)))
 
 
 # Probing
@@ -252,7 +244,22 @@ def _first_synonym(label: str) -> str:
     return _full_name(label.split(",")[0])
 
 
-def _meaningless(labels: Sequence[str]) -> bool:
+@functools.lru_cache(maxsize=1024)  # many models of an atlas have the same classes
+def _match(student: tuple[str, ...], teacher: tuple[str, ...]) -> tuple[int, ...] | None:
+    same_count = len(student) == len(teacher)
+    identity = tuple(range(len(teacher)))
+    if _meaningless(student) or _meaningless(teacher):
+        return identity if same_count else None
+    for key in (_full_name, _first_synonym):
+        rows = _look_up([key(name) for name in student], [key(name) for name in teacher])
+        if rows is not None:
+            return rows
+    agreeing = sum(_first_synonym(a) == _first_synonym(b) for a, b in zip(student, teacher, strict=False))
+    return identity if same_count and agreeing >= AGREEMENT * len(teacher) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _meaningless(labels: tuple[str, ...]) -> bool:
     """Tell whether labels are missing, or count upwards as ``LABEL_0``, ``LABEL_1`` do."""
     matches = [re.fullmatch(r"(?:label|class)?[\s_-]*(\d+)", label.casefold().strip()) for label in labels]
     offsets = {int(match[1]) - index if match else None for index, match in enumerate(matches)}
