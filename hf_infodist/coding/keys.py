@@ -15,7 +15,7 @@ from hf_infodist.models.heads import match_labels, named
 from hf_infodist.outputs.forward import outputs_key
 from hf_infodist.protocol import CODING_VERSION, CodingProtocol
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Of what a checkpoint holds: one that was begun with other contents is not gone on from."""
 
 
