@@ -25,7 +25,7 @@ def test_without_a_gpu_it_measures_the_cpu_and_says_what_needs_one(capsys, monke
     figures = run(capsys, *words, "--output", str(tmp_path / "device.json"))
     assert json.loads((tmp_path / "device.json").read_text()) == figures
     assert any("k = 10 000" in line for line in figures["not_measured_without_a_gpu"])
-    nats = figures["precision"]
+    nats = figures["precision"]["demo:cnn, demo:vit"]
     assert nats["standard"].keys() == {"cpu float32"} and nats["thorough"].keys() == {"cpu float32", "cpu bf16"}
     full, mixed = (nats["paper"][f"cpu {mixed}"]["b_given_a"][0] for mixed in ("float32", "bf16"))
     assert full != mixed and full == pytest.approx(mixed, rel=0.1)

@@ -131,7 +131,7 @@ class Average:
             steps: How many have been made, on the device.
             skip: 1.0 where the last one was not, else 0.0.
         """
-        share = torch.where(steps > 1, (8 / steps.double()).clamp_max(0.1), 1.0) * (1 - skip.double())
+        share = (8 / steps.double()).clamp_max(0.1).maximum((steps <= 1).double()) * (1 - skip.double())
         if self.together:
             moves = torch._foreach_sub(self._values, self._means)
             torch._foreach_mul_(moves, share)

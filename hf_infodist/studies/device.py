@@ -1,9 +1,9 @@
 """What training makes of a device: nats in each precision, images a second, seconds of 10 000 images.
 
-``infodist study device [-k K] [--images N] [--rounds N] [--part NAME …] [--output FILE]``
+``infodist study device [-k K] [--images N] [--rounds N] [--data FOLDER] [--part NAME …] [--output FILE]``
 
-1. ``precision``: nats of the same comparison under ``thorough`` and ``paper`` on the CPU in float32 and in bf16, and
-   on the GPU in both; under ``standard``, which trains nothing, on both.
+1. ``precision``: nats of the same comparisons, of two pairs of Fashion-MNIST too where their folder is given, under
+   protocols that train: on the CPU in float32 and in bf16, and on the GPU in both; under ``standard`` on both.
 2. ``trainer``: gradient images a second of a learner of ``thorough``, of a bare loop with PyTorch's Adam and with its
    fused one, and of the learner's step replayed as a CUDA graph; batches of 8 and 32; all as shares of what the device
    makes of a product of large matrices.
@@ -36,7 +36,7 @@ from hf_infodist.distances.cost import estimate_cost
 from hf_infodist.distances.distance import information_distance
 from hf_infodist.distances.pairwise import pairwise_distances
 from hf_infodist.models.load import load_classifier
-from hf_infodist.pair import DIRECTIONS, Execution, prepare_pair
+from hf_infodist.pair import DIRECTIONS, Execution, Pair, prepare_pair
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies.measures.speed import Racers, captured_rate, peak_flops, together_rates
@@ -49,7 +49,8 @@ _MORE = (  # to make eleven
     *("timm:swin_tiny_patch4_window7_224", "timm:regnety_032", "timm:efficientnet_b0", "timm:mobilenetv3_large_100"),
 )
 _SMALL = ("random:demo:cnn", "random:demo:vit")
-_TRAINED = ("thorough", "paper")
+_FASHION = (("fashion-a", "fashion-b"), ("fashion-all-0", "fashion-all-1"))  # another half, another seed
+_TRAINED = ("thorough", "single", "paper")
 _NEEDS_GPU = (
     "nats of CUDA in float32 and bf16",
     "ResNet-50, ViT-B/16 and ConvNeXt-T, against the arithmetic of the card",
@@ -68,12 +69,14 @@ class Setting:
         k: Images of each comparison.
         images: Of a block that is learnt.
         rounds: How often learner and loop are timed.
+        data: Folder that tests/realdata.py has filled, if it is there.
     """
 
     gpu: bool
     k: int
     images: int
     rounds: int
+    data: Path | None = None
 
     @property
     def device(self) -> torch.device:
@@ -98,9 +101,17 @@ def noise(k: int) -> list[Image.Image]:
 
 
 def precision(setting: Setting) -> dict[str, Any]:
-    """Return nats, and their standard errors, of both directions of one comparison, by protocol and precision."""
-    pair = prepare_pair("demo:cnn", "demo:vit", "digits", k=min(setting.k, 500))
-    figures: dict[str, Any] = {"k": len(pair.images)}
+    """Return nats, and their standard errors, of both directions, by pair, protocol and precision."""
+    pairs, k = [("demo:cnn", "demo:vit", "digits")], min(setting.k, 500)
+    if setting.data:
+        pictures = f"{setting.data}/fashion-test.parquet"
+        pairs += [(f"{setting.data}/{a}", f"{setting.data}/{b}", pictures) for a, b in _FASHION]
+    named = {f"{Path(a).name}, {Path(b).name}": prepare_pair(a, b, images, k=k) for a, b, images in pairs}
+    return {"k": k} | {name: _in_each_precision(pair, setting) for name, pair in named.items()}
+
+
+def _in_each_precision(pair: Pair, setting: Setting) -> dict[str, dict[str, Any]]:
+    figures: dict[str, dict[str, Any]] = {}
     for kind in ("cpu", "cuda") if setting.gpu else ("cpu",):
         for mixed in ("float32", "bf16"):
             for name in _TRAINED if mixed == "bf16" else ("standard", *_TRAINED):
@@ -206,12 +217,13 @@ def main(
     k: Annotated[int | None, typer.Option("-k", help="images of every comparison")] = None,
     images: Annotated[int | None, typer.Option("--images", help="images of a block that is learnt")] = None,
     rounds: Annotated[int, typer.Option("--rounds", help="how often learner and loop are timed")] = 3,
+    data: Annotated[Path | None, typer.Option("--data", help="folder that tests/realdata.py has filled")] = None,
     parts: Annotated[list[str], one_of(PARTS, "--part", what="which, instead of all")] = list(PARTS),
     output: File = None,
 ) -> None:
     """Measure and print."""
     gpu = torch.cuda.is_available()
-    setting = Setting(gpu, k or (10_000 if gpu else 64), images or (512 if gpu else 32), rounds)
+    setting = Setting(gpu, k or (10_000 if gpu else 64), images or (512 if gpu else 32), rounds, data)
     where = torch.cuda.get_device_name() if gpu else f"CPU, {torch.backends.cpu.get_cpu_capability()}"
     figures = {"device": where, "torch": torch.__version__, **measure(setting, parts)}
     show_json(figures if gpu else figures | {"not_measured_without_a_gpu": _NEEDS_GPU}, output)

@@ -170,6 +170,7 @@ def captured_rate(racers: Racers, steps: int = 50) -> float:
     learner, batch = racers.learner, racers.protocol.batch
     images, targets = racers.pixels[:batch].clone(), racers.soft[:batch].double().log()
     beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
         for _ in range(3):
             learner._update(images, targets, batch)
