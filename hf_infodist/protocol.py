@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from hf_infodist.errors import UsageError, whole
 
+_OF_THE_PAPER = ("adapting", 2e-3)  # its BatchNorm and its learning rate, whose steps are those of plain Adam
+
 
 @dataclass(frozen=True)
 class LearnerSpec:
@@ -51,9 +53,10 @@ class LearnerSpec:
 
     @property
     def name(self) -> str:
-        """Short unique name, as shown in results."""
+        """Short unique name, as shown in results; steps are named where they are not what the presets make of them."""
         if self.kind == "finetuned":
-            return f"finetuned-{self.batchnorm}-{self.lr:g}"
+            usual = "mean" if (self.batchnorm, self.lr) == _OF_THE_PAPER else "relative"
+            return "-".join([self.kind, self.batchnorm, f"{self.lr:g}", *([self.step] if self.step != usual else [])])
         if self.kind != "kernel":  # heads of the first version, in results that are kept, differ in their rates
             return f"{self.kind}-{self.lr:g}" if self.lr else self.kind
         words = [self.kind, self.features, *([self.start] if self.start != "student" else [])]
@@ -206,7 +209,7 @@ PROTOCOLS: dict[str, CodingProtocol] = {
         _STANDARD,
         replace(_CYCLES, anneal=True, switching=True, pooling=True, reduction=3, trial=48),
         _SINGLE,
-        CodingProtocol("paper", (LearnerSpec("finetuned", lr=2e-3, batchnorm="adapting", step="mean"),)),
+        CodingProtocol("paper", (LearnerSpec("finetuned", lr=_OF_THE_PAPER[1], batchnorm="adapting", step="mean"),)),
         CodingProtocol(
             "blockwise",
             (LearnerSpec("finetuned", lr=1e-3),),

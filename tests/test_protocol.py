@@ -29,6 +29,14 @@ def test_paper_preset_is_the_papers_run():
     assert [learner.lr for learner in paper.learners] == [2e-3] and paper.targets == "soft"
 
 
+def test_learners_that_differ_in_their_steps_alone_have_names_of_their_own():
+    for lr, batchnorm in ((1e-3, "frozen"), (2e-3, "adapting"), (2e-3, "frozen")):
+        both = [LearnerSpec("finetuned", lr=lr, batchnorm=batchnorm, step=step) for step in ("relative", "mean")]
+        assert len({spec.name for spec in CodingProtocol("test", tuple(both)).learners}) == 2
+    names = [spec.name for preset in PROTOCOLS.values() for spec in preset.learners if spec.trained]
+    assert "finetuned-adapting-0.002" in names and not any(name.endswith(("mean", "relative")) for name in names)
+
+
 def test_blockwise_ends_double():
     assert [end for _, end in PROTOCOLS["blockwise"].blocks(1000)] == [16, 32, 64, 128, 256, 512, 1000]
 

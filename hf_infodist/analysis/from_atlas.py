@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from hf_infodist.analysis.atlas import load_atlas_images
+from hf_infodist.coding.keys import device_of
 from hf_infodist.distances.code import code_pair
 from hf_infodist.distances.pairwise import pairwise_distances
 from hf_infodist.errors import NotFoundError, UnfitError, UsageError
@@ -257,8 +258,8 @@ class _Search:
     def result(self, one: Member) -> InformationDistance:
         """Return one that was coded in both directions, as comparing the two alone says it."""
         codes = (self.codes[one, "a_given_b"], self.codes[one, "b_given_a"])
-        ends = self._own.record, one.record
-        return InformationDistance(*codes, *ends, self._images.record, self._protocol, self._accelerator.device.type)
+        ends, device = (self._own.record, one.record), device_of(self._accelerator, self._protocol)
+        return InformationDistance(*codes, *ends, self._images.record, self._protocol, device)
 
     def _known(self) -> list[Member]:
         return [one for one, direction in self.codes if direction == "a_given_b" and (one, "b_given_a") in self.codes]

@@ -86,6 +86,7 @@ def _compute(context: typer.Context, question: "Question", run: Run) -> "Answer"
     watch = Watch(question)
     a, b = question.names
     pair, protocol = prepare(a, b, question.sample), question.protocol
+    from hf_infodist.coding.keys import device_of
     from hf_infodist.distances.code import code_pair, directed, stored_directions
     from hf_infodist.distances.tracking import Curves
     from hf_infodist.pair import Execution
@@ -115,11 +116,11 @@ def _compute(context: typer.Context, question: "Question", run: Run) -> "Answer"
     answer = Answer(
         (pair.a.record, pair.b.record),
         pair.images.record,
-        accelerator.device.type,
+        device_of(accelerator, protocol),
         dict(zip(names.values(), codes, strict=True)),
     )
     if accelerator.is_main_process and not run.data_parallel:
-        keys = {names[name]: directed(pair, name, protocol, accelerator.device).key for name in names}
+        keys = {names[name]: directed(pair, name, protocol, accelerator).key for name in names}
         watch.keep(answer, keys)
     return answer
 

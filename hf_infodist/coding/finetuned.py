@@ -1,6 +1,6 @@
 """Learners that fine-tune a copy of the student by gradient descent."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -10,22 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel
 
+from hf_infodist.coding.adam import Average, UnitAdam
 from hf_infodist.coding.label_learners import Permutation
 from hf_infodist.coding.learners import Start, log_softmax64
 from hf_infodist.coding.loop import SPENT_NATS
-from hf_infodist.coding.targets import PricedTargets
+from hf_infodist.coding.targets import PricedTargets, RevealedTargets
 from hf_infodist.coding.units import parameter_units, with_mean_one
-from hf_infodist.outputs.arrays import Pixels
+from hf_infodist.outputs.arrays import Index, Picked, Pixels, ResidentPixels, sent
 from hf_infodist.processes import ProcessTeam
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
 from hf_infodist.results.codelength import HEAD_IMAGES
 
 _WHOLE = slice(None)
-
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Schedule:
@@ -64,16 +61,6 @@ class Schedule:
                 yield self._rng.choice(end, min(size, end), replace=False, shuffle=False)
 
 
-def _average(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
-    """Move an exponential moving average, whose horizon grows to an eighth of the steps made."""
-    share = min(0.1, 8 / (int(updates) + 1))
-    for mean, value in zip(averaged, current, strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, share)
-        else:
-            mean.copy_(value)
-
-
 class Trained:
     """What the learners trained by Adam share: schedule, steps, averaging, and where they start.
 
@@ -84,6 +71,7 @@ class Trained:
     costs_gradients = True
     one_by_one = False
     share = ProcessTeam()  # computes the gradients of a batch
+    device = torch.device("cpu")
 
     def __init__(self, start: Start, spec: LearnerSpec, protocol: CodingProtocol, permutation: Permutation | None):
         self.name = spec.name
@@ -95,12 +83,13 @@ class Trained:
     def _start_at(self, start: Start) -> None:
         self.start, self.initial = start, start.logits
         self.network = self._new_network()
-        self.steps = 0
-        self.optimizer = torch.optim.Adam(self._parameter_groups(), lr=self.spec.lr, fused=True)
-        self._lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self.averaged = None
-        if self.protocol.averaging:
-            self.averaged = AveragedModel(self.network, multi_avg_fn=_average, use_buffers=True)
+        self.optimizer = self._new_optimizer()
+        self.averaged = Average(self.network) if self.protocol.averaging else None
+
+    @property
+    def steps(self) -> int:
+        """How many have been made; to know it waits for the device."""
+        return int(self.optimizer.steps)
 
     def predict(self, start: int, end: int) -> Tensor:
         """Return log-probabilities, ``[n, C]``; those of the start itself until the first step is made."""
@@ -108,7 +97,7 @@ class Trained:
             logits = self._predict_logits(slice(start, end))
         else:
             logits = torch.from_numpy(np.array(self.initial[start:end]))
-        return log_softmax64(logits)
+        return log_softmax64(logits.cpu())
 
     def learn(self, start: int, end: int, priced: PricedTargets, nats: float) -> int:
         """Take the steps that the protocol has for a block; a student that was right so far takes none."""
@@ -118,11 +107,11 @@ class Trained:
         if self.protocol.restart:
             self._start_at(self.start)
         self._reorder_classes(start, end, nats)
-        images = 0
-        for index, factor in self.schedule.steps(start, end):
-            self._step(index, priced[index], factor)
-            images += len(index)
-        return images if self.costs_gradients else 0
+        steps, shown = list(self.schedule.steps(start, end)), self._shown(priced)
+        for index, (_, factor) in zip(self._indices([index for index, _ in steps]), steps, strict=True):
+            self.optimizer.set_factor(factor)
+            self._step(index, shown)
+        return sum(len(index) for index, _ in steps) if self.costs_gradients else 0
 
     def _reorder_classes(self, start: int, end: int, nats: float) -> None:
         if self.permutation is None or start >= HEAD_IMAGES:
@@ -135,7 +124,6 @@ class Trained:
         """Return head start, weights, optimiser, average and schedule."""
         return {
             "rows": self.start.rows and list(self.start.rows),
-            "steps": self.steps,
             "unexplained_nats": self.unexplained_nats,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -148,38 +136,44 @@ class Trained:
         rows = state["rows"] and tuple(state["rows"])
         if rows != self.start.rows:
             self._start_at(replace(self.start, rows=rows))
-        self.steps, self.unexplained_nats = state["steps"], state["unexplained_nats"]
+        self.unexplained_nats = state["unexplained_nats"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged:
             self.averaged.module.load_state_dict(state["averaged"])
-            self.averaged.n_averaged.fill_(self.steps)
         self.schedule.load_state_dict(state["schedule"])
 
     def stop(self) -> None:
         """Free the network, its average and the optimiser's state."""
         del self.network, self.averaged, self.optimizer
 
-    def _step(self, index: NDArray[np.integer], targets: Tensor, factor: float) -> None:
+    def _step(self, index: Picked, shown: PricedTargets | RevealedTargets) -> None:
         part = self._part(len(index))
-        logits = self._train_logits(index[part])
-        targets = targets[part].to(logits.device)
-        loss = -(targets.exp() * torch.log_softmax(logits.double(), dim=-1)).sum() / len(index)
-        divergence = loss.detach() + torch.xlogy(targets.exp(), targets.exp()).sum() / len(index)
-        if part != _WHOLE:
+        own: Any = index[part]
+        self._update(self._inputs(own), sent(shown[own], self.device), len(index), shared=part != _WHOLE)
+
+    def _update(self, inputs: Any, targets: Tensor, batch: int, *, shared: bool = False) -> None:
+        """Make one step; nothing in it waits for the device, which finds out itself whether there is one to be made.
+
+        Args:
+            inputs: From `_inputs`, those of this process.
+            targets: Log-probabilities shown of them.
+            batch: Images of all processes.
+            shared: Whether there are others.
+        """
+        logits = self._train_logits(inputs)
+        loss = -(targets.exp() * torch.log_softmax(logits.double(), dim=-1)).sum() / batch
+        divergence = loss.detach() + torch.xlogy(targets.exp(), targets.exp()).sum() / batch
+        if shared:
             self.share.add([divergence])
-        if divergence.item() < SPENT_NATS:
-            return
-        for group, lr in zip(self.optimizer.param_groups, self._lrs, strict=True):
-            group["lr"] = lr * factor
-        self.optimizer.zero_grad(set_to_none=True)
+        skip = (divergence < SPENT_NATS).float()
+        self.optimizer.clear()
         loss.backward()
-        if part != _WHOLE:
+        if shared:
             self.share.add([p.grad for p in self.network.parameters() if p.grad is not None])
-        self.optimizer.step()
-        self.steps += 1
+        self.optimizer.step(skip)
         if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
+            self.averaged.update(self.optimizer.steps, skip)
 
     def _part(self, batch: int) -> slice:
         """Return the part of a batch whose gradients this process computes."""
@@ -192,13 +186,24 @@ class Trained:
     def _new_network(self) -> nn.Module:
         raise NotImplementedError
 
-    def _parameter_groups(self) -> list[dict]:
+    def _new_optimizer(self) -> UnitAdam:
         raise NotImplementedError
 
     def _predict_logits(self, index: slice) -> Tensor:
         raise NotImplementedError
 
-    def _train_logits(self, index: NDArray[np.integer]) -> Tensor:
+    def _indices(self, indices: Sequence[NDArray[np.integer]]) -> Sequence[Picked]:
+        """Return indices of several batches as `_inputs` takes them."""
+        return indices
+
+    def _shown(self, priced: PricedTargets) -> PricedTargets | RevealedTargets:
+        """Return what may be learnt, by the same indices."""
+        return priced
+
+    def _inputs(self, index: Index) -> Any:
+        raise NotImplementedError
+
+    def _train_logits(self, inputs: Any) -> Tensor:
         raise NotImplementedError
 
 
@@ -206,7 +211,7 @@ class FineTuned(Trained):
     """Trains every weight of the student by Adam; dropout is off, and there is no weight decay.
 
     Args:
-        pixels: The images as the student sees them.
+        pixels: The images as the student sees them, where they are.
         start: Makes the student, on its device, and says what it predicts at first.
         spec: Learning rate and treatment of BatchNorm.
         protocol: Schedule.
@@ -230,6 +235,7 @@ class FineTuned(Trained):
     ):
         self.pixels, self.autocast, self.chunk = pixels, autocast, chunk
         self.share = share or ProcessTeam()
+        self._revealed: RevealedTargets | None = None
         super().__init__(start, spec, protocol, permutation)
 
     def _new_network(self) -> nn.Module:
@@ -238,20 +244,32 @@ class FineTuned(Trained):
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        self.units = parameter_units(network, self._images(slice(0, min(32, len(self.pixels)))))
+        self.units = parameter_units(network, self._inputs(slice(0, min(32, len(self.pixels)))))
         if self.spec.step == "mean":
             self.units = with_mean_one(self.units, network)
         return network
 
-    def _images(self, index: slice | NDArray[np.integer]) -> Tensor:
+    def _new_optimizer(self) -> UnitAdam:
+        named = dict(self.network.named_parameters())
+        return UnitAdam(list(named.values()), [self.units[name] for name in named], self.spec.lr)
+
+    def _inputs(self, index: Index) -> Tensor:
         return self.pixels.batch(index, self.device, self.dtype)
 
-    def _parameter_groups(self) -> list[dict]:
-        """One group per tensor: Adam in units of the tensor's own scale."""
-        return [
-            {"params": [p], "lr": self.spec.lr * self.units[name], "eps": 1e-8 / self.units[name]}
-            for name, p in self.network.named_parameters()
-        ]
+    def stop(self) -> None:
+        """Free the network, its average, the optimiser's state and what was shown."""
+        super().stop()
+        self._revealed = None
+
+    def _indices(self, indices: Sequence[NDArray[np.integer]]) -> Sequence[Picked]:
+        return self.pixels.indices(indices)
+
+    def _shown(self, priced: PricedTargets) -> PricedTargets | RevealedTargets:
+        if not isinstance(self.pixels, ResidentPixels):
+            return priced
+        self._revealed = self._revealed or RevealedTargets(len(self.pixels), self.start.num_classes, self.device)
+        self._revealed.reveal(priced)
+        return self._revealed
 
     @property
     def _adapts(self) -> bool:
@@ -263,18 +281,17 @@ class FineTuned(Trained):
             return _WHOLE
         return slice(self.share.index, None, self.share.size)
 
-    def _train_logits(self, index: NDArray[np.integer]) -> Tensor:
-        for norm in self.norms:  # one image has no batch statistics
-            norm.train(self._adapts and len(index) > 1)
+    def _train_logits(self, images: Tensor) -> Tensor:
+        adapting = self._adapts and len(images) > 1  # one image has no batch statistics
+        if self.norms and self.norms[0].training != adapting:
+            for norm in self.norms:
+                norm.train(adapting)
         with self.autocast():
-            return self.network(self._images(index))
+            return self.network(images)
 
     @torch.no_grad()
     def _predict_logits(self, index: slice) -> Tensor:
         predictor = self._predictor.eval()  # batch statistics are for training only
+        firsts = range(index.start, index.stop, self.chunk)
         with self.autocast():
-            chunks = [
-                predictor(self._images(slice(first, min(first + self.chunk, index.stop)))).cpu()
-                for first in range(index.start, index.stop, self.chunk)
-            ]
-        return torch.cat(chunks)
+            return torch.cat([predictor(self._inputs(slice(i, min(i + self.chunk, index.stop)))) for i in firsts])

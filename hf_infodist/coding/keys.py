@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+from accelerate import Accelerator
 
 from hf_infodist.coding.kernels import LANDMARKS
 from hf_infodist.environment import installed
@@ -15,12 +15,21 @@ from hf_infodist.models.heads import match_labels, named
 from hf_infodist.outputs.forward import outputs_key
 from hf_infodist.protocol import CODING_VERSION, CodingProtocol
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Of what a checkpoint holds: one that was begun with other contents is not gone on from."""
 
 
+def device_of(accelerator: Accelerator, protocol: CodingProtocol) -> str:
+    """Return the type of device, and the precision in which students are trained there if not in full: ``cuda bf16``.
+
+    Both change what training costs, so both belong to the name of a number. Closed forms are worked out in float64.
+    """
+    mixed = accelerator.mixed_precision if any(learner.trained for learner in protocol.learners) else "no"
+    return accelerator.device.type if mixed == "no" else f"{accelerator.device.type} {mixed}"
+
+
 def codelength_key(
-    student: Classifier, teacher: Classifier, images: Images, protocol: CodingProtocol, device: torch.device
+    student: Classifier, teacher: Classifier, images: Images, protocol: CodingProtocol, device: str
 ) -> str:
     """Return the hash of everything that decides a codelength, 32 hexadecimal digits; known before any model is run.
 
@@ -31,7 +40,7 @@ def codelength_key(
 
 
 def codelength_key_of(
-    outputs: Sequence[str], labels: tuple[Sequence[str], Sequence[str]], protocol: CodingProtocol, device: torch.device
+    outputs: Sequence[str], labels: tuple[Sequence[str], Sequence[str]], protocol: CodingProtocol, device: str
 ) -> str:
     """Return `codelength_key` from what is known of models that are not in memory.
 
@@ -39,7 +48,7 @@ def codelength_key_of(
         outputs: Keys of the outputs of student and teacher.
         labels: Names of their classes.
         protocol: Everything else that changes the number.
-        device: Where.
+        device: From `device_of`.
     """
     fields = {
         "coding": CODING_VERSION,
@@ -48,7 +57,7 @@ def codelength_key_of(
         "named": named(*labels),
         "landmarks": LANDMARKS,
         "protocol": protocol.to_dict() | {"name": ""},
-        "device": device.type,
+        "device": device,
     }
     return _hash(fields)
 

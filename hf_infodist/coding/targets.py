@@ -56,6 +56,31 @@ class PricedTargets:
         return self._targets.shown(index)
 
 
+class RevealedTargets:
+    """Priced targets on a device; the rows of all others are not numbers.
+
+    Args:
+        num_images: k.
+        num_classes: C.
+        device: Where.
+    """
+
+    def __init__(self, num_images: int, num_classes: int, device: torch.device | str):
+        self._rows = torch.full((num_images, num_classes), torch.nan, dtype=torch.float64, device=device)
+        self._end = 0
+
+    def reveal(self, priced: PricedTargets) -> None:
+        """Take over what has been priced meanwhile."""
+        while self._end < priced.end:
+            rows = slice(self._end, min(self._end + 1024, priced.end))
+            self._rows[rows] = priced[rows].to(self._rows.device)
+            self._end = rows.stop
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Return log-probabilities shown, ``[n, C]``, for indices on the device."""
+        return self._rows[index]
+
+
 def draw_labels(logits: Rows, seed: int) -> Tensor:
     """Draw y_i ~ softmax(logits_i) for each of ``[k, C]`` logits; return ``[k]`` integers."""
     uniform = torch.from_numpy(np.random.default_rng([seed, 1]).random(logits.shape[0]))

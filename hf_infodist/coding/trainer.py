@@ -26,7 +26,7 @@ from hf_infodist.coding.targets import Targets, draw_labels
 from hf_infodist.errors import ResourceError, UnfitError
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.heads import match_labels, named
-from hf_infodist.outputs.arrays import Outputs
+from hf_infodist.outputs.arrays import Outputs, resident
 from hf_infodist.pair import Execution, Pair
 from hf_infodist.processes import ProcessTeam, make_accelerator, one_thread
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
@@ -142,6 +142,8 @@ def _learners(
     owners = itertools.cycle(range(members.size))
     kernels = tuple(dict.fromkeys(_kernel(spec) for spec in specs if spec.kind == "kernel"))
     drawn = protocol.targets == "labels"
+    trains = any(spec.trained for spec in specs)
+    pixels = resident(outputs.pixels, accelerator.device) if trains else outputs.pixels
 
     @functools.cache
     def corrections(first: str) -> Corrections:
@@ -169,7 +171,7 @@ def _learners(
             case "kernel":
                 return KernelLearner(regression(_kernel(spec), spec.start), spec)
         return FineTuned(
-            outputs.pixels, start, spec, protocol, permutation, autocast=accelerator.autocast, chunk=chunk, share=share
+            pixels, start, spec, protocol, permutation, autocast=accelerator.autocast, chunk=chunk, share=share
         )
 
     return [make(spec) for spec in specs]

@@ -100,7 +100,7 @@ class Answer:
     Attributes:
         models: In the order of their names; behind them, of kind ``transfer``, who knows the labels.
         images: The sample.
-        device: Type of device they were computed on.
+        device: Type of device they were computed on, and the precision of training if it was not full.
         codes: By teacher and student.
         twins: Pairs of models that are one network.
         labels: Class of each image, of kind ``transfer``.

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from hf_infodist.coding.checkpoints import Checkpoints
-from hf_infodist.coding.keys import codelength_key, run_key
+from hf_infodist.coding.keys import codelength_key, device_of, run_key
 from hf_infodist.coding.trainer import train_codelength
 from hf_infodist.distances.cost import require_memory
 from hf_infodist.models.classifier import Classifier
@@ -44,9 +43,10 @@ class Direction:
     key: str
 
 
-def directed(pair: Pair, name: str, protocol: CodingProtocol, device: torch.device) -> Direction:
+def directed(pair: Pair, name: str, protocol: CodingProtocol, accelerator: Accelerator) -> Direction:
     """Return who learns from whom in the direction ``a_given_b`` or ``b_given_a`` of a pair."""
     student, teacher = pair.roles(name)
+    device = device_of(accelerator, protocol)
     return Direction(name, student, teacher, codelength_key(student, teacher, pair.images, protocol, device))
 
 
@@ -70,7 +70,7 @@ def code_pair(
         on_block: As in `information_distance`.
     """
     execution = execution or Execution()
-    wanted = [directed(pair, name, protocol, accelerator.device) for name in directions]
+    wanted = [directed(pair, name, protocol, accelerator) for name in directions]
     todo = {direction.key: direction for direction in reversed(wanted)}  # between a model and itself both are one
     known = _find(todo, accelerator, execution)
     for record in known.values():
@@ -91,7 +91,7 @@ def stored_directions(
     pair: Pair, protocol: CodingProtocol, *, accelerator: Accelerator, execution: Execution | None = None
 ) -> list[str]:
     """Return which directions of a pair are in the store; no model is run."""
-    directions = [directed(pair, direction, protocol, accelerator.device) for direction in DIRECTIONS]
+    directions = [directed(pair, direction, protocol, accelerator) for direction in DIRECTIONS]
     known = _find({direction.key: direction for direction in directions}, accelerator, execution or Execution())
     return [direction.name for direction in directions if direction.key in known]
 
@@ -161,7 +161,7 @@ def _code(
 
     tasks = [(key, order) for key in directions for order in range(protocol.orders)]
     codes = iter(spread(tasks, code, accelerator, together=execution.data_parallel))
-    images, device = pair.images.record, accelerator.device.type
+    images, device = pair.images.record, device_of(accelerator, protocol)
     return {
         key: CodelengthRecord(
             key=key,

@@ -5,6 +5,7 @@ from typing import Any, Unpack
 from accelerate import Accelerator
 from torch import nn
 
+from hf_infodist.coding.keys import device_of
 from hf_infodist.distances.code import ProgressCallback, code_pair
 from hf_infodist.distances.progress import in_notebook, watched_blocks
 from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
@@ -148,5 +149,5 @@ def distance_of_pair(
         model_b=pair.b.record,
         images=pair.images.record,
         protocol=protocol,
-        device=accelerator.device.type,
+        device=device_of(accelerator, protocol),
     )

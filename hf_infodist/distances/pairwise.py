@@ -13,6 +13,7 @@ from torch import nn
 
 from hf_infodist.baselines.measures import MEASURES, Measure
 from hf_infodist.baselines.table import measure_pair
+from hf_infodist.coding.keys import device_of
 from hf_infodist.distances.answers import Answer, Question, Watch
 from hf_infodist.distances.local import work_together
 from hf_infodist.distances.plan import Entry, Plan, Status, Tracker
@@ -95,7 +96,8 @@ def pairwise_distances(
     entries = tuple(Entry.of(model, load_classifier(model), drawn) for model in models)
     load = functools.partial(load_images, wanted)
     execution = replace(execution, home=execution.place.folder.absolute(), exclusive=True)
-    plan = Plan(entries, drawn.bare(), load, settings, execution, accelerator.device, loaded=drawn)
+    where = device_of(accelerator, settings)
+    plan = Plan(entries, drawn.bare(), load, settings, execution, accelerator.device, where, loaded=drawn)
     plan.choose(shard)
     plan.forget_failures()
     if on_plan:
@@ -172,7 +174,7 @@ def _assemble(plan: Plan, watch: Watch) -> PairwiseMatrix:
         direction: failures[key] for direction, key in keys.items() if direction not in found and key in failures
     }
     if len(codes) == len(keys):
-        watch.keep(Answer(records, images, plan.device.type, codes, plan.twins), keys)
+        watch.keep(Answer(records, images, plan.where, codes, plan.twins), keys)
     return replace(of_codes(records, codes, images, plan.protocol, plan.twins), errors=errors)
 
 

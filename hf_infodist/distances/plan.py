@@ -91,6 +91,7 @@ class Plan:
         protocol: How students are trained and priced.
         execution: How it is carried out.
         device: Where.
+        where: The same with its precision, from `device_of`.
         directions: Teacher and student, as numbers of entries, of each codelength that is to be computed or looked up.
         loaded: The sample with its pictures, in the process that has loaded it; it is not sent along.
     """
@@ -101,6 +102,7 @@ class Plan:
     protocol: CodingProtocol
     execution: Execution
     device: torch.device
+    where: str
     directions: dict[str, tuple[int, int]] = field(default_factory=dict)
     loaded: Images | None = None
 
@@ -111,7 +113,7 @@ class Plan:
     def key(self, teacher: int, student: int) -> str:
         """Return what a codelength is called in the store; twins have one name."""
         a, b = self.entries[student], self.entries[teacher]
-        return codelength_key_of((a.outputs, b.outputs), (a.labels, b.labels), self.protocol, self.device)
+        return codelength_key_of((a.outputs, b.outputs), (a.labels, b.labels), self.protocol, self.where)
 
     @cached_property
     def twins(self) -> tuple[tuple[int, int], ...]:
@@ -251,7 +253,7 @@ class Worker:
         """Compute a codelength and put it into the store, or leave a note why not; False if another is at it."""
         teacher, student = self.plan.directions[key]
         pair = Pair(self._load(student), self._load(teacher), self.plan.images, self._outputs)
-        if directed(pair, "b_given_a", self.plan.protocol, self.accelerator.device).key != key:
+        if directed(pair, "b_given_a", self.plan.protocol, self.accelerator).key != key:
             what = f"{self.plan.name(key)} is not what it was when the matrix was begun"
             raise UnfitError(what, "weights, preprocessing or labels have changed", "type the same command again")
         execution, protocol = self.plan.execution, self.plan.protocol

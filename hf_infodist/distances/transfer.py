@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hf_infodist.baselines.transfer import measure
+from hf_infodist.coding.keys import device_of
 from hf_infodist.distances.answers import Answer, Question, Watch
 from hf_infodist.distances.code import ProgressCallback, code_pair, directed
 from hf_infodist.distances.progress import in_notebook, watched_blocks
@@ -173,7 +174,7 @@ class _Work:
         seconds = time.perf_counter() - started
         others = measure(student, pair.outputs_a, np.array(self.images.labels)) if self.baselines else {}
         candidate = Candidate(student.record, code, seconds, others)
-        return candidate, directed(pair, "b_given_a", self.protocol, accelerator.device).key
+        return candidate, directed(pair, "b_given_a", self.protocol, accelerator).key
 
     def note(self, watch: Watch, found: Sequence[tuple[Candidate, str]]) -> None:
         """Note the answer for whoever asks again."""
@@ -181,7 +182,7 @@ class _Work:
         models = (*(candidate.model for candidate, _ in found), labels.record)
         codes = {(last, i): candidate.code for i, (candidate, _) in enumerate(found)}
         keys = {(last, i): key for i, (_, key) in enumerate(found)}
-        device, known = make_accelerator().device.type, tuple(self.images.labels or ())
+        device, known = device_of(make_accelerator(), self.protocol), tuple(self.images.labels or ())
         watch.keep(Answer(models, self.images.record, device, codes, (), known, labels.labels), keys)
 
     def _run(self, teacher: Classifier, accelerator: Accelerator, model: Classifier) -> Outputs:

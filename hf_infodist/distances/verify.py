@@ -7,6 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from hf_infodist.coding.keys import device_of
 from hf_infodist.distances.code import code_pair
 from hf_infodist.errors import InfodistError
 from hf_infodist.images.request import Sample
@@ -42,8 +43,8 @@ def _verdict(record: CodelengthRecord, home: Path) -> Verdict:
     if not record.current:
         return Verdict(False, ": of another version of the coding, which is not computed any more")
     accelerator = make_accelerator()
-    if accelerator.device.type != record.device:
-        return Verdict(False, f": computed on {record.device}, and this machine has {accelerator.device.type}")
+    if (device := device_of(accelerator, record.protocol)) != record.device:
+        return Verdict(False, f": computed on {record.device}, and this machine has {device}")
     execution = Execution(home=home, resume=False)
     pair = _load(record, accelerator, execution)
     changed = _changes(record, pair)

@@ -1,8 +1,9 @@
 """Arrays of the outputs of a model, mapped from disk."""
 
+import math
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_infodist.outputs.layers import Layer
+
+Picked = NDArray[np.integer] | Tensor
+Index = slice | Picked
 
 
 class Rows(Protocol):
@@ -74,6 +78,9 @@ class Pixels:
     values: Rows
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    _scales: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -82,13 +89,60 @@ class Pixels:
         """Return the same images in another order."""
         return replace(self, values=Reordered(self.values, order))
 
-    def batch(self, index: slice | NDArray[np.integer], device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    def batch(self, index: Index, device: torch.device | str, dtype: torch.dtype) -> Tensor:
         """Return normalised images, ``[n, channels, H, W]``, on a device."""
-        pixels = torch.from_numpy(np.array(self.values[index])).to(device)
+        return self._normalised(sent(torch.from_numpy(np.array(self.values[index])), device), dtype)
+
+    def indices(self, indices: Sequence[NDArray[np.integer]]) -> Sequence[Picked]:
+        """Return indices of several batches as `batch` takes them without a wait for a device."""
+        return indices
+
+    def _normalised(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         if pixels.dtype != torch.uint8:
             return pixels.to(dtype)
-        mean, std = (torch.tensor(v, dtype=dtype, device=pixels.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        where = pixels.device, dtype
+        if where not in self._scales:  # made once: to make them waits for a device
+            scales = (torch.tensor(v, dtype=dtype, device=pixels.device) for v in (self.mean, self.std))
+            self._scales[where] = tuple(scale.view(-1, 1, 1) for scale in scales)
+        mean, std = self._scales[where]
         return (pixels.to(dtype) / 255 - mean) / std
+
+
+class ResidentPixels(Pixels):
+    """Images that lie on a device as they are stored, whole: a batch is gathered there."""
+
+    def batch(self, index: Index, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+        """Return normalised images, ``[n, channels, H, W]``, from `indices` or a slice, where they lie."""
+        return self._normalised(self.values[index], dtype)  # type: ignore[arg-type]
+
+    def indices(self, indices: Sequence[NDArray[np.integer]]) -> Sequence[Picked]:
+        """Return indices on the device, sent in one piece."""
+        whole = torch.from_numpy(np.concatenate([*indices, np.empty(0, np.int64)]))
+        return sent(whole, self.values.device).split([len(index) for index in indices])  # type: ignore[attr-defined]
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a copy on a device, for which this process does not wait; on a CPU the tensor itself."""
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def resident(pixels: Pixels, device: torch.device) -> Pixels:
+    """Return the images on a GPU that has room for all of them and as much again thrice; else as they are."""
+    if device.type != "cuda":
+        return pixels
+    free = torch.cuda.mem_get_info(device)[0]
+    size = math.prod(pixels.values.shape) * pixels.values[:1].itemsize
+    return placed(pixels, device) if 4 * size <= free else pixels
+
+
+def placed(pixels: Pixels, device: torch.device | str, chunk: int = 256) -> ResidentPixels:
+    """Return the images on a device, read in chunks."""
+    whole = torch.empty(pixels.values.shape, dtype=torch.from_numpy(np.array(pixels.values[:0])).dtype, device=device)
+    for first in range(0, len(pixels), chunk):
+        whole[first : first + chunk] = torch.from_numpy(np.array(pixels.values[first : first + chunk])).to(device)
+    return ResidentPixels(whole, pixels.mean, pixels.std)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ class InformationDistance(Shown):
         model_b: The second model.
         images: The sample: id, split, k, seed, fingerprint.
         protocol: How the students were trained and priced.
-        device: Where.
+        device: Where, and in which precision students were trained, if it was not full.
     """
 
     a_given_b: Codelength

@@ -37,7 +37,7 @@ class CodelengthRecord:
         images: The sample: id, split, k, seed, fingerprint.
         protocol: How the student was trained and priced.
         codelength: L'(teacher | student).
-        device: Type of device it was computed on.
+        device: Type of device it was computed on, and the precision of training if it was not full.
         versions: Of the libraries.
         made: When, UTC.
         coding: `protocol.CODING_VERSION` of the code that computed it; numbers of another are not comparable.

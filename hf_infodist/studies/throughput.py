@@ -1,98 +1,60 @@
-"""How much of a bare training loop's speed a fine-tuned learner reaches.
+"""How much of a bare training loop's speed a fine-tuned learner reaches, and what Adam takes of a step.
 
-``infodist study throughput [MODEL…] [--images N] [--rounds N]``
+``infodist study throughput [MODEL…] [--protocol NAME] [--images N] [--rounds N] [--output FILE]``
 
-Both train the same network with Adam on the same pixels in memory, batch 32, in turns; the learner also replays,
-averages its weights and takes its loss in float64. Prints one JSON object; a ratio of 1 means that nothing is lost.
+Both train the same network with Adam on the same images, by turns, in batches of the protocol. The loop finds them
+normalised in memory; the learner normalises them, draws them in its own order, and takes its loss in float64. A ratio
+of 1 means that nothing is lost: to a loop with PyTorch's Adam as it comes, and to one with its fused Adam. Seconds are
+those of the process, so that other work on the machine counts for less. Adam is timed alone, with a group for each
+tensor, as it used to be, and as it is; its share is of a learner's whole step.
 """
 
-import json
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
-from PIL import Image
-from torch import Tensor, nn
 
-from hf_infodist.coding.finetuned import FineTuned
-from hf_infodist.coding.learners import Start
-from hf_infodist.coding.targets import PricedTargets, Targets
-from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.load import load_classifier
-from hf_infodist.outputs.arrays import Pixels
-from hf_infodist.processes import make_accelerator
+from hf_infodist.processes import make_accelerator, one_thread
 from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.studies.measures.speed import Racers, optimizer_seconds
+from hf_infodist.studies.report.options import File, Protocol
+from hf_infodist.studies.report.output import show_json
+
+MODELS = ["random:demo:cnn", "random:demo:vit", "random:timm:resnet18", "random:timm:tf_efficientnet_lite0"]
 
 
-def bare_loop(network: nn.Module, pixels: Tensor, targets: Tensor, batch: int) -> None:
-    """Train on all images once: forward, loss, backward, step."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-    for first in range(0, len(pixels), batch):
-        logits = network(pixels[first : first + batch])
-        loss = nn.functional.cross_entropy(logits, targets[first : first + batch])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-
-def rates(classifier: Classifier, size: tuple[int, ...], images: int, rounds: int) -> list[tuple[float, float]]:
-    """Return gradient images per second of (learner, bare loop) in each round."""
-    rng = np.random.default_rng(0)
-    values = rng.integers(0, 256, (images, *size), dtype=np.uint8)
-    pixels = Pixels(values, classifier.preprocessing.mean, classifier.preprocessing.std)
-    teacher = rng.normal(0, 2, (images, classifier.num_classes)).astype(np.float32)
-    protocol, accelerator = PROTOCOLS["single"], make_accelerator()
-    spec = replace(next(j for j in protocol.learners if j.kind == "finetuned"), lr=1e-4)
-    rows = tuple(range(classifier.num_classes))
-
-    def copy(rows: Sequence[int] | None) -> nn.Module:
-        return classifier.student(classifier.num_classes, rows).to(accelerator.device).eval()
-
-    start = Start(teacher, classifier.num_classes, rows, network=copy)
-    learner, bare = FineTuned(pixels, start, spec, protocol, autocast=accelerator.autocast), copy(rows)
-    in_memory = pixels.batch(slice(0, images), accelerator.device, torch.float32)
-    soft = torch.softmax(torch.from_numpy(teacher), -1).to(accelerator.device)
-    priced = PricedTargets(Targets(teacher), images)
-
-    def learn() -> int:
-        return learner.learn(0, images, priced, 1.0)
-
-    def loop() -> int:
-        with accelerator.autocast():
-            bare_loop(bare, in_memory, soft, protocol.batch)
-        return images
-
-    return [(_rate(learn, accelerator.device), _rate(loop, accelerator.device)) for _ in range(rounds)]
-
-
-def _rate(run: Callable[[], int], device: torch.device) -> float:
-    started = time.perf_counter()
-    images = run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return images / (time.perf_counter() - started)
+def speed(name: str, protocol: str, images: int, rounds: int) -> dict[str, Any]:
+    """Measure one network."""
+    classifier, accelerator = load_classifier(name), make_accelerator()
+    racers = Racers.of(classifier, images, PROTOCOLS[protocol], accelerator.device, accelerator.autocast)
+    measured = racers.rates(rounds)
+    learner, bare, fused = (median(column) for column in zip(*measured, strict=True))
+    before, after = optimizer_seconds(racers.learner)
+    step = racers.protocol.batch / learner
+    return {
+        "size": racers.pixels.shape[-1],
+        "tensors": len(racers.learner.optimizer.parameters),
+        "learner_images_per_second": learner,
+        "bare_images_per_second": bare,
+        "fused_images_per_second": fused,
+        "ratio": median(learner / bare for learner, bare, _ in measured),
+        "ratio_to_fused": median(learner / fused for learner, _, fused in measured),
+        "adam_share_with_groups": before / (step - after + before),
+        "adam_share": after / step,
+    }
 
 
 def main(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...")] = ["random:demo:cnn", "random:demo:vit"],
-    images: Annotated[int, typer.Option("--images", help="images of a round")] = 320,
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...")] = MODELS,
+    protocol: Protocol = "thorough",
+    images: Annotated[int, typer.Option("--images", help="images of a round")] = 64,
     rounds: Annotated[int, typer.Option("--rounds", help="how often both are timed")] = 5,
+    output: File = None,
 ) -> None:
     """Measure and print."""
-    figures = {}
-    for name in models:
-        classifier = load_classifier(name)
-        size = classifier.preprocessing.transform(Image.new("RGB", (64, 64))).shape
-        measured = rates(classifier, tuple(size), images, rounds + 1)[1:]  # the first round warms up
-        figures[name] = {
-            "learner_images_per_second": median(learner for learner, _ in measured),
-            "bare_images_per_second": median(bare for _, bare in measured),
-            "ratio": median(learner / bare for learner, bare in measured),
-        }
-    json.dump({"threads": torch.get_num_threads(), "images": images, "models": figures}, sys.stdout, indent=2)
+    with one_thread(make_accelerator().device):  # as learners are trained
+        threads = torch.get_num_threads()
+        figures = {name: speed(name, protocol, images, rounds) for name in models}
+    show_json({"threads": threads, "protocol": protocol, "images": images, "models": figures}, output)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from hf_infodist.coding.adam import UnitAdam
 from hf_infodist.coding.finetuned import FineTuned, Trained
 from hf_infodist.coding.interfaces import AnyLearner
 from hf_infodist.coding.label_learners import ClassMap, Permutation
@@ -17,7 +17,7 @@ from hf_infodist.coding.loop import prequential
 from hf_infodist.coding.mixture import Mixture
 from hf_infodist.coding.targets import Targets
 from hf_infodist.models.heads import match_labels, named
-from hf_infodist.outputs.arrays import Rows
+from hf_infodist.outputs.arrays import Index, Rows
 from hf_infodist.pair import Pair
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
@@ -63,11 +63,15 @@ class Head(Trained):
         nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)  # draws no random numbers
         return linear
 
-    def _parameter_groups(self) -> list[dict]:
-        return [{"params": list(self.network.parameters()), "lr": self.spec.lr / self.features.shape[1]}]
+    def _new_optimizer(self) -> UnitAdam:
+        return UnitAdam(list(self.network.parameters()), (1.0, 1.0), self.spec.lr / self.features.shape[1])
 
-    def _train_logits(self, index: NDArray[np.integer]) -> Tensor:
-        return self.first[index] + self.network(self.features[index])
+    def _inputs(self, index: Index) -> tuple[Tensor, Tensor]:
+        return self.first[index], self.features[index]
+
+    def _train_logits(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+        first, features = inputs
+        return first + self.network(features)
 
     @torch.no_grad()
     def _predict_logits(self, index: slice) -> Tensor:
