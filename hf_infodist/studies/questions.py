@@ -2,12 +2,13 @@
 
 ``infodist study questions --work FOLDER [-k 1000] [--seeds 5] [--figures FOLDER] [--output FOLDER]``
 
-Of each seed one network, ten that are made from it, and four strangers of its architecture, trained on the same
+Of each seed one network, twelve that are made from it, and four strangers of its architecture, trained on the same
 pictures from other first weights. What is made hides where it comes from: units or classes in another order, weights
 pruned or rounded to eight bits, trained on with half of the pictures, noisy labels, other data or a coarser question,
-distilled into fresh weights of the same or of another architecture. Of each copy: is it nearer to its origin than to a
-stranger? By chance it is in half of the triplets. A measure that asks for the same classes or layers does not apply
-where these differ; weights are therefore compared on those layers, too, that both networks have.
+distilled into fresh weights of the same or of another architecture; or several of these at once. Of each copy: is it
+nearer to its origin than to a stranger? By chance it is in half of the triplets. A measure that asks for the same
+classes or layers does not apply where these differ; weights are therefore compared on those layers, too, that both
+networks have.
 
 Where a folder has the figures of ``zoo_map``, ``datasets_map`` and ``transfer``, three more questions are answered by
 these. Is a network of the same task nearer than one of another? Is one of the same task and another architecture
@@ -47,6 +48,8 @@ TITLES = {
     "relabelled": "trained on, coarser question",
     "distilled": "distilled",
     "distilled-vgg": "distilled, other architecture",
+    "noisy-neurons": "noisy labels, units in another order",
+    "noisy-hidden": "noisy labels, units and classes in another order",
 }
 """What is made of a network, by the rest of its name."""
 Scores = dict[str, Mapping[str, float | None]]  # by question, then by measure

@@ -35,7 +35,7 @@ def all_distances(models: Sequence[Classifier], images: Images, protocol: Coding
     """
     nats = pairwise_distances(models, images, protocol=protocol).nats
     cheap = [f"{one.space}/{one.name}" for one in MEASURES]
-    others = {name: pairwise_distances(models, images, measure=name).distances for name in cheap}
+    others = {name: pairwise_distances(models, images, measure=name).nats for name in cheap}
     return {INFODIST: np.fmax(nats, nats.T), GIVEN: nats, **others, **_common(models)}
 
 
@@ -66,12 +66,14 @@ class Found:
         triplets: How many.
         first: Copies whose origin is nearer than every stranger.
         copies: How many.
+        ratio: Distance to the origin over the mean of those to strangers, mean over copies.
     """
 
     share: float
     triplets: int
     first: int
     copies: int
+    ratio: float
 
 
 def origin_found(rows: Sequence[tuple[float, Sequence[float]]]) -> Found | None:
@@ -85,7 +87,8 @@ def origin_found(rows: Sequence[tuple[float, Sequence[float]]]) -> Found | None:
         return None
     hits = [float(near < one) + 0.5 * float(near == one) for near, far in known for one in far]
     first = sum(bool(near < min(far)) for near, far in known)
-    return Found(float(np.mean(hits)), len(hits), first, len(known))
+    ratio = float(np.mean([near / np.mean(far) for near, far in known]))
+    return Found(float(np.mean(hits)), len(hits), first, len(known), ratio)
 
 
 def best(scores: Mapping[str, float | None], family: str) -> tuple[str, float] | None:

@@ -83,5 +83,7 @@ HIDDEN = (
     *(Birth(name, None, "root", "resnet10") for name in "abcde"),
     *(Birth(f"a-{how}", "a", how, "resnet10") for how in (*_MADE, *_TRAINED)),
     Birth("a-distilled-vgg", "a", "distilled", "vgg-bn"),
+    Birth("a-noisy-neurons", "a-noisy", "neurons", "resnet10"),
+    Birth("a-noisy-hidden", "a-noisy-neurons", "labels", "resnet10"),
 )
 """One network, what may be made of it to hide where it comes from, and four of the same task that it does not know."""
