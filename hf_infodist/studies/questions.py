@@ -1,4 +1,4 @@
-"""Which questions about two networks a measure can answer, and how well: the distance beside what is cheaper.
+"""Which questions about two networks the distance answers, and how well, beside cheaper measures.
 
 ``infodist study questions --work FOLDER [-k 1000] [--seeds 5] [--figures FOLDER] [--output FOLDER]``
 
