@@ -63,6 +63,7 @@ STEPS = (
     Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set
     Step("transfer", _NETWORKS + "starts --data {data} --labels 200"),
     Step("start_errors", _NETWORKS + "starts"),
+    Step("questions", _NETWORKS + "questions --figures {output}/..", True),  # of zoo_map, datasets_map and transfer
     Step("lineage", _NETWORKS + "forests"),
     Step("resi", _NETWORKS + "resi"),
     Step("shipped", "--output {output}/digits --work {work}/shipped"),

@@ -5,7 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-How = Literal["root", "half", "noisy", "relabelled", "distilled", "neurons", "rounded", "labels"]
+How = Literal[
+    "root", "half", "noisy", "relabelled", "elsewhere", "distilled",
+    "neurons", "rounded", "labels", "pruned", "quantised",
+]  # fmt: skip
 KINDS = ("resnet10", "vgg-bn", "vit", "mlp")
 """Architectures of `studies.networks.zoo` that mixed forests draw from."""
 
@@ -19,9 +22,10 @@ class Birth:
         parent: What it is made from; None of a root.
         how: ``root`` is trained from fresh weights. Trained on are: ``half``, on a random half of the pictures;
             ``noisy``, with three in ten labels drawn anew; ``relabelled``, asked only which pair of classes it is,
-            with a new head. ``distilled`` is trained from fresh weights on the outputs of its parent. Copies that
-            compute the same: ``neurons`` in another order; weights ``rounded`` to half precision; ``labels`` in
-            another order, under names that say nothing.
+            with a new head; ``elsewhere``, on pictures of something else. ``distilled`` is trained from fresh weights
+            on the outputs of its parent. Copies that compute the same: ``neurons`` in another order; weights
+            ``rounded`` to half precision; ``labels`` in another order, under names that say nothing. Nearly the same:
+            the smaller half of the weights of each layer ``pruned``; weights ``quantised`` to eight bits.
         architecture: One of `studies.networks.zoo`; None for that of the scale.
     """
 
@@ -33,7 +37,7 @@ class Birth:
     @property
     def trains_on(self) -> bool:
         """Whether it starts from the weights of its parent, and is trained."""
-        return self.how in ("half", "noisy", "relabelled")
+        return self.how in ("half", "noisy", "relabelled", "elsewhere")
 
 
 FOREST = (
@@ -71,3 +75,15 @@ def mixed(seed: int) -> tuple[Birth, ...]:
         Birth("d", None, "root", second),
         Birth("e", None, "root", third),
     )
+
+
+_MADE: tuple[How, ...] = ("neurons", "labels", "pruned", "quantised")
+_TRAINED: tuple[How, ...] = ("half", "noisy", "elsewhere", "relabelled", "distilled")
+HIDDEN = (
+    *(Birth(name, None, "root", "resnet10") for name in "abcde"),
+    *(Birth(f"a-{how}", "a", how, "resnet10") for how in (*_MADE, *_TRAINED)),
+    Birth("a-distilled-vgg", "a", "distilled", "vgg-bn"),
+    Birth("a-noisy-neurons", "a-noisy", "neurons", "resnet10"),
+    Birth("a-noisy-hidden", "a-noisy-neurons", "labels", "resnet10"),
+)
+"""One network, what may be made of it to hide where it comes from, and four of the same task that it does not know."""

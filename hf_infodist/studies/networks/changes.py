@@ -59,6 +59,28 @@ def _reorder(network: nn.Module, units: Units, order: Tensor) -> None:
 
 
 @torch.no_grad()
+def pruned(network: nn.Module, share: float) -> nn.Module:
+    """Set a ``share`` of the weights of every layer to 0, those of least size; biases and BatchNorm stay."""
+    network = copy.deepcopy(network)
+    for weight in read_weights(network).values():
+        if weight.ndim > 1:
+            least = weight.abs().flatten().kthvalue(max(1, round(share * weight.numel()))).values
+            weight[weight.abs() <= least] = 0
+    return network
+
+
+@torch.no_grad()
+def quantised(network: nn.Module, bits: int) -> nn.Module:
+    """Round the weights of every layer to 2^``bits`` − 1 even steps about 0; biases and BatchNorm stay."""
+    network = copy.deepcopy(network)
+    for weight in read_weights(network).values():
+        if weight.ndim > 1:
+            step = weight.abs().max().clamp_min(1e-30) / (2 ** (bits - 1) - 1)
+            weight.copy_((weight / step).round() * step)
+    return network
+
+
+@torch.no_grad()
 def perturbed(network: nn.Module, std: float, seed: int) -> nn.Module:
     """Add Gaussian noise of standard deviation ``std`` to each weight and bias, BatchNorm's excepted."""
     network, generator = copy.deepcopy(network), torch.Generator().manual_seed(seed)

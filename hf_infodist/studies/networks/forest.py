@@ -1,5 +1,6 @@
 """Forests of networks of known descent: roots, and what is made from them by training on, distilling or permuting."""
 
+import copy
 import functools
 import logging
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from hf_infodist.models.demo.train import Recipe, fit, logits
 from hf_infodist.models.load import load_classifier
 from hf_infodist.processes import make_accelerator
 from hf_infodist.studies.networks.births import FOREST, Birth, How, mixed
-from hf_infodist.studies.networks.changes import swapped
+from hf_infodist.studies.networks.changes import pruned, quantised, swapped
 from hf_infodist.studies.networks.data import FASHION, Task, digits, fashion_mnist, from_hub, shapes
 from hf_infodist.studies.networks.kept import kept, save_loadable
 from hf_infodist.studies.networks.pairs import relabelled
@@ -41,7 +42,7 @@ class Scale:
         k: Test pictures of every pair.
         protocol: Of every pair.
         root: Epochs and rate of roots and students.
-        child: The same where a parent is trained on; half the pictures are passed twice as often.
+        child: The same where a parent is trained on; of half the pictures each is seen twice as often.
         batch: Pictures a step.
     """
 
@@ -114,6 +115,15 @@ SCALES = {
 }
 
 
+REWRITTEN: dict[How, Callable[[nn.Module, int], nn.Module]] = {
+    "neurons": lambda network, seed: swapped(network, 1.0, seed),
+    "rounded": lambda network, seed: copy.deepcopy(network).half().float(),
+    "pruned": lambda network, seed: pruned(network, 0.5),
+    "quantised": lambda network, seed: quantised(network, 8),
+}
+"""What is made from the weights of a network, and a seed, without training."""
+
+
 def grow(births: tuple[Birth, ...], pictures: Task, work: Path, scale: Scale, seed: int) -> list[Classifier]:
     """Return a forest as classifiers; what the folder does not have is trained and saved first.
 
@@ -136,22 +146,18 @@ def _born(birth: Birth, parent: Classifier | None, pictures: Task, work: Path, s
     if birth.how == "labels":
         assert parent is not None
         return replace(relabelled(parent), id=birth.name)
-    task = task_of(birth.how, pictures, seed)
+    task = scale.strange() if birth.how == "elsewhere" else task_of(birth.how, pictures, seed)
     file = work / birth.name / "model.safetensors"
     torch.manual_seed(seed)
     build = ARCHITECTURES[birth.architecture] if birth.architecture else scale.architecture
     module = build(task.classes)
 
     def train() -> None:
-        if birth.how == "neurons":
+        if birth.how in REWRITTEN:
             assert parent is not None
-            module.load_state_dict(swapped(parent.network.module, 1.0, seed).state_dict())
-        elif birth.how == "rounded":
-            assert parent is not None
-            weights = parent.network.module.state_dict()
-            module.load_state_dict({name: weight.half().to(weight.dtype) for name, weight in weights.items()})
+            module.load_state_dict(REWRITTEN[birth.how](parent.network.module, seed).state_dict())
         else:
-            _train(module, birth, parent, task, scale, seed)
+            _train(module, birth, parent, task, scale, seed, len(pictures.labels))
 
     kept(module, file, train, functools.partial(_save, birth=birth))
     transform = _transform(task.images.shape[1], scale)
@@ -173,8 +179,10 @@ def task_of(how: How, pictures: Task, seed: int) -> Task:
     return pictures
 
 
-def _train(module: nn.Module, birth: Birth, parent: Classifier | None, task: Task, scale: Scale, seed: int) -> None:
-    """Train a module in place."""
+def _train(
+    module: nn.Module, birth: Birth, parent: Classifier | None, task: Task, scale: Scale, seed: int, usual: int
+) -> None:
+    """Train a module in place; where it has fewer pictures than the ``usual`` number, in more passes."""
     device = make_accelerator().device
     pixels = normalised(task, scale).to(device)
     targets = torch.from_numpy(task.labels).to(device)
@@ -189,7 +197,7 @@ def _train(module: nn.Module, birth: Birth, parent: Classifier | None, task: Tas
         parent.network.module.cpu()
     epochs, rate = scale.child if birth.trains_on else scale.root
     speed = PACES.get(birth.architecture or "", 1.0)
-    passes = round(epochs * PASSES.get(birth.architecture or "", 1.0) * (1 + (birth.how == "half")))
+    passes = max(1, round(epochs * PASSES.get(birth.architecture or "", 1.0) * usual / len(task.labels)))
     fit(module.to(device), pixels, targets, Recipe(passes, speed * rate, seed, scale.batch, 0))
     module.cpu()
 
