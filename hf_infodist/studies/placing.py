@@ -2,7 +2,7 @@
 
 ``infodist study placing --work FOLDER [--data FOLDER] [-k 300] [--output placing.json]``
 
-Sixty-six checkpoints on photographs: two networks of each data set of `datasets_map`, the thirteen of `zoo_map`, two
+Sixty-four checkpoints on photographs: two networks of each data set of `datasets_map`, the thirteen of `zoo_map`, two
 forests of known descent, fresh networks of twelve architectures of torchvision, and three EfficientNet-Lites. Each of
 some is left out in turn and placed among the others, whose weights are not there any more: seconds from its pixels on,
 beside those of its forward passes alone, in one run; and its nearest as the atlas tells them, beside what comparing
