@@ -134,7 +134,7 @@ class Average:
         share = (8 / steps.double()).clamp_max(0.1).maximum((steps <= 1).double()) * (1 - skip.double())
         if self.together:
             moves = torch._foreach_sub(self._values, self._means)
-            torch._foreach_mul_(moves, share)
+            torch._foreach_mul_(moves, share.to(moves[0].dtype))
             torch._foreach_add_(self._means, moves)
         else:
             shares = {dtype: share.to(dtype) for dtype in {mean.dtype for mean in self._means}}

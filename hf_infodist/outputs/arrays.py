@@ -122,8 +122,8 @@ class ResidentPixels(Pixels):
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Return a copy on a device, for which this process does not wait; on a CPU the tensor itself."""
-    if torch.device(device).type == "cuda":
+    """Return a copy on a device, for which this process does not wait; the tensor itself where it is there."""
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 

@@ -78,6 +78,7 @@ STEPS = (
     Step("frontier", _CHECKPOINTS + " --work {work}/frontier -k 1000"),
     Step("cost", _CHECKPOINTS + "/cost.json"),
     Step("throughput"),
+    Step("adaptation", "--data {data} --output {output}/adaptation.json"),
     Step("device", "--data {data} -k 500 --output {output}/device.json"),
     Step("scaling"),
     Step("visitors", "--output {output}/visitors.json"),

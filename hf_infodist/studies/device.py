@@ -169,7 +169,7 @@ def compare(setting: Setting) -> dict[str, Any]:
     for protocol in ("standard", "thorough"):
         with tempfile.TemporaryDirectory() as home:
             started, execution = time.perf_counter(), Execution(home=Path(home))
-            found = information_distance(a, b, pictures, protocol=protocol, execution=execution)
+            found = information_distance(a, b, pictures, protocol=protocol, execution=execution, k=setting.k)
             seconds = time.perf_counter() - started
         codes = found.a_given_b.seconds, found.b_given_a.seconds
         figures[protocol] = {"seconds": seconds, "coding_seconds": codes, "precision": found.device}
@@ -186,7 +186,7 @@ def matrix(setting: Setting, thorough_direction: float | None = None) -> dict[st
     models = (*_LARGE, *(f"random:{name}" for name in _MORE)) if setting.gpu else (*_SMALL, "demo:cnn", "demo:vit")
     with tempfile.TemporaryDirectory() as home:
         started = time.perf_counter()
-        pairwise_distances(models, noise(setting.k), execution=Execution(home=Path(home)))
+        pairwise_distances(models, noise(setting.k), execution=Execution(home=Path(home)), k=setting.k)
         seconds = time.perf_counter() - started
     directions = len(models) * (len(models) - 1)
     figures = {"k": setting.k, "models": len(models), "directions": directions, "standard_seconds": seconds}

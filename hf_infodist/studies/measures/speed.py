@@ -48,6 +48,8 @@ class Racers:
         soft: What is taught of them.
         protocol: Of the learner; its batch is the loop's too.
         autocast: Context of the forward passes of both.
+        plain: PyTorch's Adam of the bare network, as it comes.
+        fused: The same, fused.
     """
 
     learner: FineTuned
@@ -56,6 +58,8 @@ class Racers:
     soft: Tensor
     protocol: CodingProtocol
     autocast: Callable[[], AbstractContextManager]
+    plain: torch.optim.Adam
+    fused: torch.optim.Adam
 
     @classmethod
     def of(
@@ -83,7 +87,9 @@ class Racers:
         learner = FineTuned(resident(pixels, device), start, spec, protocol, autocast=autocast)
         whole = pixels.batch(slice(0, images), device, torch.float32)
         soft = torch.softmax(torch.from_numpy(teacher), -1).to(device)
-        return cls(learner, copy(rows).requires_grad_(True), whole, soft, protocol, autocast)
+        bare = copy(rows).requires_grad_(True)
+        plain, fused = (torch.optim.Adam(bare.parameters(), lr=1e-4, fused=how) for how in (None, True))
+        return cls(learner, bare, whole, soft, protocol, autocast, plain, fused)
 
     @property
     def images(self) -> int:
@@ -95,13 +101,13 @@ class Racers:
         priced = PricedTargets(Targets(self.learner.initial), self.images)  # any targets that are not its own
         return self.learner.learn(0, self.images, priced, 1.0)
 
-    def loop(self, *, fused: bool | None = None) -> int:
+    def loop(self, *, fused: bool = False) -> int:
         """Train the other copy on all images once: forward, loss, backward, step.
 
         Args:
-            fused: Of PyTorch's Adam: its default, which loops over tensors on a CPU, or its quickest.
+            fused: Whether by PyTorch's fused Adam; else by what it takes by default, a loop over tensors on a CPU.
         """
-        optimizer, batch = torch.optim.Adam(self.bare.parameters(), lr=1e-4, fused=fused), self.protocol.batch
+        optimizer, batch = self.fused if fused else self.plain, self.protocol.batch
         for first in range(0, self.images, batch):
             with self.autocast():
                 logits = self.bare(self.pixels[first : first + batch])

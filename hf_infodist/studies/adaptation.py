@@ -1,0 +1,86 @@
+"""What `thorough` could be instead: larger batches, less to train, kernels on adapted features.
+
+``infodist study adaptation [--data FOLDER] [--pair NAME …] [-k K …] [--variant NAME …] [--output FILE]``
+
+Nats of B given A, price of the last tenth of the images, seconds of the process, and gradient images per image.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+from accelerate import Accelerator
+
+from hf_infodist.pair import Pair
+from hf_infodist.processes import make_accelerator
+from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.results.codelength import Codelength
+from hf_infodist.studies.measures.adapted import code_with
+from hf_infodist.studies.networks.pairs import PAIRS, default_data, load_pair
+from hf_infodist.studies.report.options import Data, File, one_of
+from hf_infodist.studies.report.output import show_json
+
+_THOROUGH, _NAMES = PROTOCOLS["thorough"], tuple(setting.name for setting in PAIRS)
+VARIANTS: dict[str, Callable[[Pair, Accelerator], Codelength]] = {
+    "thorough": lambda pair, where: code_with(pair, _THOROUGH, where),
+    "batch-16": lambda pair, where: code_with(pair, replace(_THOROUGH, batch=16), where),
+    "batch-32": lambda pair, where: code_with(pair, replace(_THOROUGH, batch=32), where),
+    "two-passes": lambda pair, where: code_with(pair, replace(_THOROUGH, passes=2), where),
+    "last-stage": lambda pair, where: code_with(pair, _THOROUGH, where, last_stage=True),
+    "adapted": lambda pair, where: code_with(pair, _THOROUGH, where, adapted=True),
+    "adapted-batch-16": lambda pair, where: code_with(pair, replace(_THOROUGH, batch=16), where, adapted=True),
+}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a variant has cost.
+
+    Attributes:
+        pair: Which.
+        k: Images.
+        variant: One of `VARIANTS`.
+        nats: Codelength.
+        stderr_nats: Its standard error.
+        last_nats: Mean price over the last tenth of the images.
+        seconds: Of this process, coding alone.
+        gradient_images: For each image.
+    """
+
+    pair: str
+    k: int
+    variant: str
+    nats: float
+    stderr_nats: float
+    last_nats: float
+    seconds: float
+    gradient_images: float
+
+
+def attempt(name: str, pair: Pair, variant: str, accelerator: Accelerator) -> Tried:
+    """Code B given A."""
+    pair.ends("b_given_a")  # runs the models, whose time does not count
+    started, k = time.process_time(), len(pair.images)
+    code = VARIANTS[variant](pair, accelerator)
+    seconds, last = time.process_time() - started, float(code.image_nats[-(k // 10) :].mean())
+    return Tried(name, k, variant, code.nats, code.stderr_nats, last, seconds, code.gradient_images / k)
+
+
+def main(
+    data: Data = default_data(),
+    pairs: Annotated[list[str], one_of(_NAMES, "--pair", what="which pairs")] = ["from-random", "other-half"],
+    k: Annotated[list[int], typer.Option("-k", help="numbers of images")] = [1000],
+    variants: Annotated[list[str], one_of(VARIANTS, "--variant", what="which, instead of all")] = list(VARIANTS),
+    output: File = None,
+) -> None:
+    """Measure and print."""
+    accelerator, found = make_accelerator(), []
+    load: Callable[..., Any] = partial(load_pair, seed=0, accelerator=accelerator)
+    for setting in (setting for setting in PAIRS if setting.name in pairs):
+        for size in k:
+            pair = load(replace(setting, k=size), data)
+            found += [vars(attempt(setting.name, pair, variant, accelerator)) for variant in variants]
+    show_json({"device": accelerator.device.type, "tried": found}, output)
