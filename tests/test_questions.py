@@ -10,6 +10,7 @@ import torch
 from hf_infodist.studies import questions as study
 from hf_infodist.studies import run_study, zoo_map
 from hf_infodist.studies.measures.asked import (
+    CHEAP,
     FAMILIES,
     Found,
     best,
@@ -93,8 +94,8 @@ def test_common_layers_are_compared_where_heads_differ_and_nothing_else_is_left(
 
 def test_the_best_of_a_family_is_named_and_none_where_none_applies():
     scores = {name: 0.1 * place for place, name in enumerate(FAMILIES["outputs"])}
-    assert best(scores, "outputs") == (FAMILIES["outputs"][-1], pytest.approx(0.3))
-    assert best({**scores, "parameter/L2": None, "parameter/cosine": np.nan}, "weights") is None
+    assert best(scores, CHEAP["outputs"]) == (CHEAP["outputs"][-1], pytest.approx(0.3))
+    assert best({**scores, "parameter/L2": None, "parameter/cosine": np.nan}, CHEAP["weights"]) is None
 
 
 def map_of(folder, study_name, names, nats):

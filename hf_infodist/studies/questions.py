@@ -27,7 +27,7 @@ from hf_infodist.models.classifier import Classifier
 from hf_infodist.processes import make_accelerator, one_thread
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies import zoo_map
-from hf_infodist.studies.measures.asked import FAMILIES, Found, Values, all_distances, best, origin_found
+from hf_infodist.studies.measures.asked import CHEAP, FAMILIES, OURS, Found, Values, all_distances, best, origin_found
 from hf_infodist.studies.measures.told import Told, by_start, by_task
 from hf_infodist.studies.networks.births import HIDDEN, Birth
 from hf_infodist.studies.networks.data import Task, sample
@@ -88,14 +88,13 @@ def accuracy(birth: Birth, network: Classifier, test: Task) -> float | None:
 
 
 def compact(scores: Scores) -> str:
-    """Show the scores of the distance and the best of each family of other measures, a row for each question."""
-    ours, *families = FAMILIES
-    head = ("question", *FAMILIES[ours], *(f"best of {family}" for family in families))
-    rows = []
-    for question, values in scores.items():
-        own = (number(values.get(name)) for name in FAMILIES[ours])
-        rows.append((question, *own, *(_named(best(values, family)) for family in families)))
-    return text_table(head, rows)
+    """Show the distance, and the best of other measures by what they look at, a row for each question."""
+    ours = FAMILIES[OURS]
+    rows = [
+        (question, *(number(row.get(name)) for name in ours), *(_named(best(row, names)) for names in CHEAP.values()))
+        for question, row in scores.items()
+    ]
+    return text_table(("question", *ours, *(f"best of {name}" for name in CHEAP)), rows)
 
 
 def number(value: float | None) -> str:
@@ -104,6 +103,7 @@ def number(value: float | None) -> str:
 
 
 def _named(found: tuple[str, float] | None) -> str:
+    """Return a score and whose it is."""
     return "n/a" if found is None else f"{found[1]:.2f} {found[0].partition('/')[2]}"
 
 

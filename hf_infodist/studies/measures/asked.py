@@ -16,15 +16,21 @@ from hf_infodist.results.matrix import INFODIST
 
 Values = NDArray[np.float64]
 GIVEN = "L'(it | other)"
-OUTPUTS, FEATURES, WEIGHTS, COMMON = "outputs", "features", "weights", "common layers"
+OURS, OUTPUTS, FEATURES, WEIGHTS, COMMON = "ours", "outputs", "features", "weights", "common layers"
 FAMILIES = {
-    "ours": (INFODIST, GIVEN),
+    OURS: (INFODIST, GIVEN),
     OUTPUTS: tuple(f"output/{one.name}" for one in MEASURES if one.space == "output"),
     FEATURES: tuple(f"representation/{one.name}" for one in MEASURES if one.space == "representation"),
     WEIGHTS: tuple(f"parameter/{one.name}" for one in MEASURES if one.space == "parameter"),
     COMMON: (f"{COMMON}/L2", f"{COMMON}/cosine"),
 }
 """Measures by what they look at; the weights also of those layers alone that are of one name and shape in both."""
+CHEAP = {
+    OUTPUTS: FAMILIES[OUTPUTS],
+    FEATURES: FAMILIES[FEATURES],
+    WEIGHTS: (*FAMILIES[WEIGHTS], *FAMILIES[COMMON]),
+}
+"""The others than ours."""
 
 
 def all_distances(models: Sequence[Classifier], images: Images, protocol: CodingProtocol) -> dict[str, Values]:
@@ -91,9 +97,7 @@ def origin_found(rows: Sequence[tuple[float, Sequence[float]]]) -> Found | None:
     return Found(float(np.mean(hits)), len(hits), first, len(known), ratio)
 
 
-def best(scores: Mapping[str, float | None], family: str) -> tuple[str, float] | None:
-    """Return the measure of a family that does best at a question, and how well; None if none applies."""
-    there = {
-        name: value for name in FAMILIES[family] if (value := scores.get(name)) is not None and np.isfinite(value)
-    }
+def best(scores: Mapping[str, float | None], names: Sequence[str]) -> tuple[str, float] | None:
+    """Return which of some measures does best at a question, and how well; None if none of them applies."""
+    there = {name: value for name in names if (value := scores.get(name)) is not None and np.isfinite(value)}
     return max(there.items(), key=lambda one: one[1]) if there else None
