@@ -162,8 +162,9 @@ class Trained:
             shared: Whether there are others.
         """
         logits = self._train_logits(inputs)
-        loss = -(targets.exp() * torch.log_softmax(logits.double(), dim=-1)).sum() / batch
-        divergence = loss.detach() + torch.xlogy(targets.exp(), targets.exp()).sum() / batch
+        probs = targets.exp()
+        loss = -(probs * torch.log_softmax(logits.double(), dim=-1)).sum() / batch
+        divergence = loss.detach() + torch.xlogy(probs, probs).sum() / batch
         if shared:
             self.share.add([divergence])
         skip = (divergence < SPENT_NATS).float()

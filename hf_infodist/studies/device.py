@@ -22,7 +22,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -143,8 +142,7 @@ def _race(name: str, batch: int, setting: Setting, peak: float) -> dict[str, flo
     classifier, protocol = load_classifier(name), replace(PROTOCOLS["thorough"], batch=batch)
     flops = estimate_cost([classifier], 1, protocol, setting.device).models[0].training_flops
     racers = Racers.of(classifier, setting.images, protocol, setting.device, setting.cast)
-    measured = racers.rates(setting.rounds)
-    learner, bare, fused = (median(column) for column in zip(*measured, strict=True))
+    learner, bare, fused = racers.rates(setting.rounds)
     figures = {"flops_per_image": float(flops), "learner": learner, "bare": bare, "bare_fused": fused}
     if setting.gpu:
         figures["captured"] = captured_rate(racers)

@@ -5,11 +5,10 @@
 Both train the same network with Adam on the same images, by turns, in batches of the protocol. The loop finds them
 normalised in memory; the learner normalises them, draws them in its own order, and takes its loss in float64. A ratio
 of 1 means that nothing is lost: to a loop with PyTorch's Adam as it comes, and to one with its fused Adam. Seconds are
-those of the process, so that other work on the machine counts for less. Adam is timed alone, with a group for each
-tensor, as it used to be, and as it is; its share is of a learner's whole step.
+those of the process, and the best round of each counts, as other work on the machine only makes a round slower. Adam
+is timed alone, with a group for each tensor, as it used to be, and as it is; its share is of a learner's whole step.
 """
 
-from statistics import median
 from typing import Annotated, Any
 
 import torch
@@ -29,8 +28,7 @@ def speed(name: str, protocol: str, images: int, rounds: int) -> dict[str, Any]:
     """Measure one network."""
     classifier, accelerator = load_classifier(name), make_accelerator()
     racers = Racers.of(classifier, images, PROTOCOLS[protocol], accelerator.device, accelerator.autocast)
-    measured = racers.rates(rounds)
-    learner, bare, fused = (median(column) for column in zip(*measured, strict=True))
+    learner, bare, fused = racers.rates(rounds)
     before, after = optimizer_seconds(racers.learner)
     step = racers.protocol.batch / learner
     return {
@@ -39,8 +37,8 @@ def speed(name: str, protocol: str, images: int, rounds: int) -> dict[str, Any]:
         "learner_images_per_second": learner,
         "bare_images_per_second": bare,
         "fused_images_per_second": fused,
-        "ratio": median(learner / bare for learner, bare, _ in measured),
-        "ratio_to_fused": median(learner / fused for learner, _, fused in measured),
+        "ratio": learner / bare,
+        "ratio_to_fused": learner / fused,
         "adam_share_with_groups": before / (step - after + before),
         "adam_share": after / step,
     }
