@@ -1,4 +1,4 @@
-"""What an atlas of the size of a Hub costs, on made-up outputs: bytes, seconds, memory of one more and of all.
+"""What an atlas of the size of a Hub costs, on made-up outputs: in bytes, in seconds, in memory.
 
 ``infodist study atlas --work FOLDER [-k 2000] [--models 1000] [--classes 1000] [--all 6] [--output atlas.json]``
 
