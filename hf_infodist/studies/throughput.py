@@ -18,9 +18,10 @@ from hf_infodist.models.load import load_classifier
 from hf_infodist.processes import make_accelerator, one_thread
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies.measures.speed import Racers, optimizer_seconds
-from hf_infodist.studies.report.options import File, Protocol
+from hf_infodist.studies.report.options import File, one_of
 from hf_infodist.studies.report.output import show_json
 
+_IN_PASSES = [name for name, protocol in PROTOCOLS.items() if protocol.passes]
 MODELS = ["random:demo:cnn", "random:demo:vit", "random:timm:resnet18", "random:timm:tf_efficientnet_lite0"]
 
 
@@ -46,7 +47,7 @@ def speed(name: str, protocol: str, images: int, rounds: int) -> dict[str, Any]:
 
 def main(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...")] = MODELS,
-    protocol: Protocol = "thorough",
+    protocol: Annotated[str, one_of(_IN_PASSES, "--protocol", "-p", what="how a student is taught")] = "thorough",
     images: Annotated[int, typer.Option("--images", help="images of a round")] = 64,
     rounds: Annotated[int, typer.Option("--rounds", help="how often both are timed")] = 5,
     output: File = None,

@@ -46,7 +46,7 @@ class Racers:
         bare: Another copy of its network.
         pixels: All images on the device, normalised.
         soft: What is taught of them.
-        protocol: Of the learner; its batch is the loop's too.
+        protocol: Of the learner, in passes; its batch and passes are the loop's too.
         autocast: Context of the forward passes of both.
         plain: PyTorch's Adam of the bare network, as it comes.
         fused: The same, fused.
@@ -102,20 +102,21 @@ class Racers:
         return self.learner.learn(0, self.images, priced, 1.0)
 
     def loop(self, *, fused: bool = False) -> int:
-        """Train the other copy on all images once: forward, loss, backward, step.
+        """Train the other copy on all images as often as the learner does: forward, loss, backward, step.
 
         Args:
             fused: Whether by PyTorch's fused Adam; else by what it takes by default, a loop over tensors on a CPU.
         """
         optimizer, batch = self.fused if fused else self.plain, self.protocol.batch
-        for first in range(0, self.images, batch):
+        firsts = list(range(0, self.images, batch)) * self.protocol.passes
+        for first in firsts:
             with self.autocast():
                 logits = self.bare(self.pixels[first : first + batch])
             loss = nn.functional.cross_entropy(logits, self.soft[first : first + batch])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        return self.images
+        return self.images * self.protocol.passes
 
     def rates(self, rounds: int) -> tuple[float, float, float]:
         """Return gradient images per second of learner, loop and fused loop: the best of each, by turns."""
