@@ -1,4 +1,4 @@
-"""What `thorough` could be instead: larger batches, less to train, kernels on adapted features.
+"""What ``thorough`` could be instead: larger batches, less to train, kernels on adapted features.
 
 ``infodist study adaptation [--data FOLDER] [--pair NAME …] [-k K …] [--variant NAME …] [--output FILE]``
 
