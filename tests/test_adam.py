@@ -16,6 +16,7 @@ from hf_infodist.coding.finetuned import FineTuned, Schedule
 from hf_infodist.coding.learners import Start
 from hf_infodist.coding.targets import PricedTargets, RevealedTargets, Targets
 from hf_infodist.coding.units import parameter_units, with_mean_one
+from hf_infodist.outputs import arrays
 from hf_infodist.outputs.arrays import Pixels, placed
 from hf_infodist.protocol import PROTOCOLS
 
@@ -188,6 +189,34 @@ def test_targets_on_a_device_are_no_numbers_before_they_are_priced():
         revealed.reveal(PricedTargets(targets, end))
         assert torch.equal(revealed[torch.arange(end)], targets.shown(slice(0, end)))
         assert revealed[torch.arange(end, 3000)].isnan().all()
+
+
+def test_images_lie_on_a_gpu_with_room_for_four_times_as_many(pixels, monkeypatch):
+    size = pixels.values.nbytes
+    monkeypatch.setattr(arrays, "placed", lambda pixels, device: device)
+    for free, wanted in ((4 * size, torch.device("cuda")), (4 * size - 1, pixels)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * size))
+        assert arrays.resident(pixels, torch.device("cuda")) == wanted
+    assert arrays.resident(pixels, torch.device("cpu")) is pixels
+
+
+@pytest.mark.parametrize("lies", ["cpu", "cuda"])
+def test_what_is_sent_to_a_gpu_is_not_waited_for(lies):
+    said = []
+
+    class Sent:
+        device = torch.device(lies)
+
+        def pin_memory(self):
+            said.append("pinned")
+            return self
+
+        def to(self, device, *, non_blocking=False):
+            said.append(non_blocking)
+            return self
+
+    arrays.sent(Sent(), "cuda")
+    assert said == (["pinned", True] if lies == "cpu" else [False])  # there already: nothing is copied
 
 
 class Launches(TorchDispatchMode):
