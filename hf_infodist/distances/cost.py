@@ -20,7 +20,7 @@ from hf_infodist.processes import one_thread
 from hf_infodist.protocol import CodingProtocol
 
 _WARM_UP_IMAGES = 4
-_COPIES = 5  # of its weights that a fine-tuned learner keeps: they, gradients, two moments, and an average
+_COPIES = 5  # of its weights that a fine-tuned learner keeps: they, gradients, two moments, an average or moves
 _LONG_SECONDS = 1.0  # a step that takes longer is timed once, on the warm-up images
 _MIXED = 100  # operations that mixing takes for each number predicted: exponentials, sums, updates
 _RESOLUTIONS = 1.3  # of a layer, whose coarser grids are compared too: numbers for each that is kept
