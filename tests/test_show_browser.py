@@ -181,6 +181,7 @@ def test_everything_is_done_with_the_keyboard_alone(visit):
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     assert box(page, "a").input_value() == "random:demo:cnn"
+    page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 100)))")  # no hand is as fast
     page.keyboard.press("Tab")
     page.keyboard.type("demo:cnn")
     page.locator("#names [role=option]").first.wait_for()
