@@ -250,6 +250,13 @@ def test_twins_cost_nothing_image_by_image():
     assert [one.tied_with_nearest for one in Neighbours.of(matrix, "b").neighbours] == [True, True]
 
 
+def test_models_that_say_next_to_nothing_are_no_copies():
+    alike = Neighbours.of(priced(near=(4e-4, 4e-4), far=(3e-3, 3e-3)), "asked")
+    apart = Neighbours.of(priced(near=(4e-4, 4e-4), far=(0.1, 0.3)), "asked")
+    assert [one.copy for one in alike.neighbours] == [False, False]  # near, as all are
+    assert [one.copy for one in apart.neighbours] == [True, False]
+
+
 def test_what_a_card_declares_is_looked_for_among_the_neighbours():
     matrix = priced(near=(0.1, 0.30), far=(0.4, 0.2))
     for among, told in ((("far",), "far is number 2"), ((), "it is not among these 2")):

@@ -198,7 +198,10 @@ class _Search:
         self.codes: dict[tuple[Member, str], Codelength] = {}
 
     def order(self, others: Sequence[Member]) -> list[Member]:
-        """Return models by how alike their outputs are to those of the one asked about, the most alike first."""
+        """Return models by how alike their outputs are to those of the one asked about, the most alike first.
+
+        Which direction of each is the `dearer` one is told from the same outputs.
+        """
         first = _log_probs(self._outputs.logits[:FIRST])
         own, level, alike = _gram(first), _spread_nats(first), dict[Member, float]()
         for other in others:

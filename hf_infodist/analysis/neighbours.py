@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_infodist.analysis.geometry import nearest
-from hf_infodist.analysis.relations import COPY_NATS_PER_IMAGE
+from hf_infodist.analysis.relations import COPY_NATS_PER_IMAGE, find_copies
 from hf_infodist.models.declared import Declared
 from hf_infodist.results.difference import ERRORS, difference_of_distances
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
@@ -87,7 +87,10 @@ class Neighbours(Shown):
         model = find_name(model, names, "infodist nearest {} with the same options")
         i = names.index(model)
         found = nearest(matrix.distances, i, n)
-        rows = (_neighbour(matrix, i, j, found[0][0]) for j, _ in found)
+        rows = [_neighbour(matrix, i, j, found[0][0]) for j, _ in found]
+        if matrix.measure == INFODIST:
+            copies = find_copies(matrix.distances, COPY_NATS_PER_IMAGE * matrix.images.k)[i]
+            rows = [replace(one, copy=j in copies) for one, (j, _) in zip(rows, found, strict=True)]
         return cls(model, tuple(rows), "nats" if matrix.measure == INFODIST else matrix.measure, matrix, declared)
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,8 +197,6 @@ def _neighbour(matrix: PairwiseMatrix, i: int, j: int, first: int) -> Neighbour:
     larger = (i, j) if matrix.nats[i, j] >= matrix.nats[j, i] else (j, i)
     there, back = float(matrix.nats[j, i]), float(matrix.nats[i, j])
     found = Neighbour(matrix.models[j].id, max(there, back), there, back, _finite(matrix.stderr_nats[larger]))
-    if matrix.measure == INFODIST:
-        found = replace(found, copy=found.nats <= COPY_NATS_PER_IMAGE * matrix.images.k)
     pairs = [[(j, i), (i, j)], [(first, i), (i, first)]]
     if not all(way in matrix.image_nats for ways in pairs for way in ways):
         return found

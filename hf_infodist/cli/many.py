@@ -14,7 +14,7 @@ from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 
 if TYPE_CHECKING:
-    from hf_infodist.models.declared import Declared
+    from hf_infodist.results.atlas.folder import Atlas as AtlasFolder
     from hf_infodist.results.distance import InformationDistance
 
 _SHIPPED = "demo:digits"  # the atlas that is asked where nothing is said
@@ -76,11 +76,12 @@ def card(
         what, why = f"a card of {model!r} among what?", "the others are either named or those of an atlas"
         raise UsageError(what, why, f"infodist card {model} --among OTHER, or infodist card {model} --atlas FOLDER")
     if atlas:
-        if pull_request:  # before anything is run; the others are known only then
-            from hf_infodist.results.atlas.shipped import open_atlas
+        from hf_infodist.results.atlas.shipped import open_atlas
 
-            cards.check_pull_request(model, [], open_atlas(atlas).head.images.id)
-        results = place(atlas, model, sample, coding, run, n)
+        there = open_atlas(atlas)
+        if pull_request:  # before anything is run; the others are known only then
+            cards.check_pull_request(model, [], there.head.images.id)
+        results = place(there, atlas, model, sample, coding, run, n)
         among, images = [one.model_b.id for one in results], results[0].images.id
         repo = cards.check_pull_request(model, among, images) if pull_request else ""
     else:
@@ -189,8 +190,13 @@ def nearest(
     if matrix is not None:
         known = read_matrix(matrix)
     elif not others:
-        known = of_results(place(atlas or _SHIPPED, model, sample, coding, run, n))
-        model, declared = known.models[0].id, _declared_in_atlas(atlas or _SHIPPED, model)
+        from hf_infodist.models.declared import declared_in_atlas
+        from hf_infodist.results.atlas.shipped import open_atlas
+
+        there = open_atlas(atlas or _SHIPPED)
+        known = of_results(place(there, atlas or _SHIPPED, model, sample, coding, run, n))
+        model = known.models[0].id
+        declared = declared_in_atlas(there, model)
     else:
         known = of_results([compare_pair(context, (model, other), sample, coding, run) for other in others])
         from hf_infodist.models.declared import read_declared
@@ -206,27 +212,20 @@ def nearest(
     report.show(found, "\n".join(names), told)
 
 
-def _declared_in_atlas(atlas: str, model: str) -> "Declared | None":
-    from hf_infodist.models.declared import declared_in_atlas
-    from hf_infodist.results.atlas.shipped import open_atlas
-
-    return declared_in_atlas(open_atlas(atlas), model)
-
-
-def place(atlas: str, model: str, sample: Sample, coding: Coding, run: Run, n: int) -> "list[InformationDistance]":
+def place(
+    there: "AtlasFolder", atlas: str, model: str, sample: Sample, coding: Coding, run: Run, n: int
+) -> "list[InformationDistance]":
     """Find the models of an atlas that are nearest to one.
 
     Args:
-        atlas: As the user types it.
+        there: The atlas.
+        atlas: Its name, as the user types it.
         model: Which.
         sample: Its images, if they are said to lie elsewhere than the atlas says.
         coding: How students are priced.
         run: Whether what is stored is computed again, and for how long.
         n: How many.
     """
-    from hf_infodist.results.atlas.shipped import open_atlas
-
-    there = open_atlas(atlas)
     say(f"placing {model} among {len(there.files)} models of {atlas}, {there.head.images}")
     from hf_infodist.analysis.from_atlas import nearest_in_atlas
     from hf_infodist.pair import Execution
