@@ -1,5 +1,6 @@
 """All studies in one command: each once, in an order that shares networks, and told at the end which have failed."""
 
+import json
 import shlex
 import sys
 from itertools import pairwise
@@ -93,6 +94,13 @@ def test_only_what_has_not_finished_is_run_again(tmp_path, program, capsys):
     assert "second has finished before" in capsys.readouterr().err
 
 
+def test_how_long_each_took_and_how_long_cores_worked_for_it_is_kept(tmp_path):
+    busy = "import time\nwhile time.process_time() < 0.3: pass\ntime.sleep(0.5)"
+    run(tmp_path, [sys.executable, "-c", busy], PAIR[1:])
+    done = json.loads((tmp_path / "out" / "second" / "done.json").read_text())
+    assert 0.3 <= done["core_seconds"] <= done["seconds"] - 0.4  # sleeping is no work
+
+
 def test_other_options_and_another_version_of_the_number_are_measured_anew(tmp_path, program, monkeypatch):
     steps = PAIR[1:]
     run(tmp_path, program, steps)
@@ -115,7 +123,7 @@ def test_the_command_tells_last_what_failed_and_how_to_go_on(tmp_path, monkeypat
     monkeypatch.setattr(_all, "run_all", lambda commands, output: failures[: len(commands) - 1])
     words = ["study", "all", "--work", str(tmp_path), "--study", "anchors"]
     main_ends(words, 0)
-    assert capsys.readouterr().out.startswith("all 1 studies have finished")
+    assert "all 1 studies have finished" in capsys.readouterr().out
     main_ends([*words, "--study", "cost"], 1)
     told = capsys.readouterr()
     assert "no data; not there; build it" in told.out and "infodist study anchors --data there" in told.out

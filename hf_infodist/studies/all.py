@@ -5,9 +5,12 @@
 Studies of the same networks follow one another and share a folder of them. Each runs in a process of its own, so that
 one that fails, or that the system ends, stops no other. What it printed and what it logged lie beside its figures.
 When the same command is typed again, finished studies are passed over; the others go on from what they have kept.
+At the end it tells how long each took.
 """
 
 import json
+import math
+import os
 import shlex
 import subprocess
 import sys
@@ -96,11 +99,13 @@ class Done:
         command: What was typed.
         coding_version: Of the number.
         seconds: How long the last run took; less where some of it had been kept.
+        core_seconds: Of all cores together that it kept at work, whatever else the machine did.
     """
 
     command: str
     coding_version: int
     seconds: float
+    core_seconds: float = math.nan
 
     @classmethod
     def read(cls, folder: Path, command: str) -> "Done | None":
@@ -135,18 +140,35 @@ def run_all(commands: Sequence[Sequence[str]], output: Path, program: Sequence[s
     """
     failures = []
     for number, words in enumerate(commands, 1):
-        study, folder, command = words[0], output / words[0], f"infodist study {shlex.join(words)}"
-        if done := Done.read(folder, command):
+        study, folder, command = words[0], output / words[0], _command(words)
+        if done := _done(output, words):
             _say(f"{number} of {len(commands)}: {study} has finished before, in {done.seconds:.0f} s")
             continue
         _say(f"{number} of {len(commands)}: {command}")
-        started = time.perf_counter()
+        started, used = time.perf_counter(), _core_seconds()
         if why := _run([*program, *words], folder):
             failures.append(Failure(study, why, command))
             _say(f"{study} failed: {why}")
         else:
-            Done(command, CODING_VERSION, time.perf_counter() - started).write(folder)
+            seconds = time.perf_counter() - started
+            Done(command, CODING_VERSION, seconds, _core_seconds() - used).write(folder)
     return failures
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return what is typed."""
+    return f"infodist study {shlex.join(words)}"
+
+
+def _done(output: Path, words: Sequence[str]) -> Done | None:
+    """Return what a study has left that has finished."""
+    return Done.read(output / words[0], _command(words))
+
+
+def _core_seconds() -> float:
+    """Return how long cores have been at work for processes that this one started and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _run(command: Sequence[str], folder: Path) -> str:
@@ -176,6 +198,9 @@ def main(
     output = output or work / "figures"
     commands = [step.command(work, data, output, seeds) for step in STEPS if step.study in studies]
     failures = run_all(commands, output)
+    done = [(words[0], one) for words in commands if (one := _done(output, words))]
+    took = [(study, f"{one.seconds / 60:.1f}", f"{one.core_seconds / 60:.1f}") for study, one in done]
+    sys.stdout.write(text_table(("study", "minutes", "of a core"), took) + "\n")
     if failures:
         rows = [(one.study, one.why, one.command) for one in failures]
         sys.stdout.write(text_table(("failed", "why", "alone"), rows, left=(0, 1, 2)) + "\n")
