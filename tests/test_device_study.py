@@ -53,6 +53,13 @@ def test_a_part_that_fails_stops_no_other(monkeypatch):
     }
 
 
+def test_stacked_networks_are_raced_against_each_alone():
+    figures = device.stacked(SETTING)
+    assert figures.pop("learners") == 3 and figures.keys() == {"width 32", "width 128", "width 512"}
+    for one in figures.values():
+        assert one["ratio"] == pytest.approx(one["stacked"] / one["one after the other"]) and one["ratio"] > 0
+
+
 @pytest.mark.slow
 def test_learners_in_processes_of_their_own_and_whole_comparisons_are_timed(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

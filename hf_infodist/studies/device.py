@@ -8,11 +8,12 @@
    fused one, and of the learner's step replayed as a CUDA graph; batches of 8 and 32; all as shares of what the device
    makes of a product of large matrices.
 3. ``together``: several learners of one network, a process each, against one.
-4. ``compare``: two networks under ``standard`` and ``thorough``, everything counted.
-5. ``matrix``: eleven networks under ``standard``; under ``thorough`` by the directions of ``compare``, not run.
+4. ``stacked``: gradients of small fully connected networks, stacked by `torch.func`, against one after the other.
+5. ``compare``: two networks under ``standard`` and ``thorough``, everything counted.
+6. ``matrix``: eleven networks under ``standard``; under ``thorough`` by the directions of ``compare``, not run.
 
 On a GPU the networks are ResNet-50, ViT-B/16 and ConvNeXt-T at 224 pixels, with random weights, and k is 10 000;
-without one they are small, k is 64, and the JSON says what was left out. Images of 2 to 5 are noise.
+without one they are small, k is 64, and the JSON says what was left out. Images of 2 to 6 are noise.
 """
 
 import tempfile
@@ -38,7 +39,7 @@ from hf_infodist.models.load import load_classifier
 from hf_infodist.pair import DIRECTIONS, Execution, Pair, prepare_pair
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies.measures.speed import Racers, captured_rate, peak_flops, together_rates
+from hf_infodist.studies.measures.speed import Racers, captured_rate, peak_flops, stacked_rates, together_rates
 from hf_infodist.studies.report.options import File, one_of
 from hf_infodist.studies.report.output import show_json
 
@@ -49,6 +50,7 @@ _MORE = (  # to make eleven
 )
 _SMALL = ("random:demo:cnn", "random:demo:vit")
 _FASHION = (("fashion-a", "fashion-b"), ("fashion-all-0", "fashion-all-1"))  # another half, another seed
+_WIDTHS = (32, 128, 512)
 _TRAINED = ("thorough", "single", "paper")
 _NEEDS_GPU = (
     "nats of CUDA in float32 and bf16",
@@ -160,6 +162,16 @@ def together(setting: Setting) -> dict[str, Any]:
     return figures
 
 
+def stacked(setting: Setting) -> dict[str, Any]:
+    """Return gradients a second of as many networks as ``thorough`` trains, by their width, and the ratio."""
+    learners, figures = sum(one.trained for one in PROTOCOLS["thorough"].learners), {}
+    with one_thread(setting.device):
+        for width in _WIDTHS:
+            alone, stack = stacked_rates(width, learners, setting.device, setting.rounds)
+            figures[f"width {width}"] = {"one after the other": alone, "stacked": stack, "ratio": stack / alone}
+    return {"learners": learners, **figures}
+
+
 def compare(setting: Setting) -> dict[str, Any]:
     """Return the seconds of one comparison of two networks, from an empty store on."""
     (a, b, *_), pictures = setting.networks, noise(setting.k)
@@ -194,7 +206,7 @@ def matrix(setting: Setting, thorough_direction: float | None = None) -> dict[st
 
 
 PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
-    part.__name__: part for part in (precision, trainer, together, compare, matrix)
+    part.__name__: part for part in (precision, trainer, together, stacked, compare, matrix)
 }
 
 

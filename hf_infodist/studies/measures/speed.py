@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.func import functional_call, grad, stack_module_state, vmap
 
 from hf_infodist.coding.finetuned import FineTuned
 from hf_infodist.coding.learners import Start
@@ -240,3 +242,47 @@ def together_rates(name: str, learners: int, images: int, device: torch.device, 
             raise RuntimeError(f"{number} learners of {name} on {device}: a process has failed")
         rates.append(number * PROTOCOLS["thorough"].passes * images / max(seconds[:]))
     return rates[0], rates[1]
+
+
+def stacked_rates(width: int, learners: int, device: torch.device, rounds: int = 7, steps: int = 50) -> list[float]:
+    """Return gradients a second of fully connected networks, in sum: one after the other, and stacked by `torch.func`.
+
+    Args:
+        width: Of two hidden layers, on pictures of 28 pixels and ten classes; batches of 8.
+        learners: How many networks.
+        device: Where.
+        rounds: How often both are timed, by turns; the best counts.
+        steps: Of each in a round.
+    """
+    sizes = (784, width, width, 10)
+    networks = [_fully_connected(sizes).to(device) for _ in range(learners)]
+    images, targets = torch.randn(8, 784, device=device), torch.randn(8, 10, device=device).double().softmax(1)
+    weights, _ = stack_module_state(networks)
+
+    def loss(logits: Tensor) -> Tensor:
+        return -(targets * logits.double().log_softmax(1)).sum() / len(images)
+
+    def of(weights: dict[str, Tensor]) -> Tensor:
+        return loss(functional_call(networks[0], weights, (images,)))
+
+    stacked = vmap(grad(of))
+
+    def one_after_the_other() -> None:
+        for _, network in product(range(steps), networks):
+            network.zero_grad()
+            loss(network(images)).backward()
+
+    def side_by_side() -> None:
+        for _ in range(steps):
+            stacked(weights)
+
+    works = one_after_the_other, side_by_side
+    seconds = [[timed(work, device) for work in works] for _ in range(rounds + 1)]  # the first round warms up
+    return [learners * steps / min(column) for column in zip(*seconds[1:], strict=True)]
+
+
+def _fully_connected(sizes: Sequence[int]) -> nn.Module:
+    layers: list[nn.Module] = []
+    for wide, next_ in pairwise(sizes):
+        layers += [nn.Linear(wide, next_), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
