@@ -25,6 +25,7 @@ from hf_infodist.protocol import CodingProtocol, LearnerSpec
 from hf_infodist.results.codelength import HEAD_IMAGES
 
 _WHOLE = slice(None)
+_MOST_READ = 1e30  # of a feature, where training diverges: its square is a number still
 
 
 class Schedule:
@@ -262,13 +263,14 @@ class FineTuned(Trained):
 
     @torch.no_grad()
     def read(self, rows: slice, layers: Sequence[Layer]) -> tuple[NDArray, ...]:
-        """Return what the network as it is makes of images: logits, features and layers, ``[n, …]``, all finite."""
+        """Return what the network as it is makes of images: logits, features and layers, ``[n, ...]``, all finite."""
         network, made = self._predictor.eval(), []
         for first in range(rows.start, rows.stop, self.chunk):
             pixels = self._inputs(slice(first, min(first + self.chunk, rows.stop)))
             with self.autocast(), reading(network, layers, len(pixels)) as values:
                 outputs = logits_and_features(network, self.start.heads, pixels)
-            made.append([torch.nan_to_num(part.to(self.dtype)).cpu().numpy() for part in (*outputs, values())])
+            parts = (torch.nan_to_num(part.to(self.dtype)) for part in (*outputs, values()))
+            made.append([part.clamp(-_MOST_READ, _MOST_READ).cpu().numpy() for part in parts])
         return tuple(np.concatenate(parts) for parts in zip(*made, strict=True))
 
     def _inputs(self, index: Index) -> Tensor:
