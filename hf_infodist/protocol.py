@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from hf_infodist.errors import UsageError, whole
 
+_KERNEL_KINDS = ("kernel", "adapted")
 _OF_THE_PAPER = ("adapting", 2e-3)  # its BatchNorm and its learning rate, whose steps are those of plain Adam
 
 
@@ -15,13 +16,14 @@ class LearnerSpec:
 
     Attributes:
         kind: ``uniform`` and ``static`` never learn; ``map`` and ``permuted`` learn what the student's classes are
-            called; ``kernel`` regresses on features of the student, in closed form; ``finetuned`` trains every weight.
-        features: Of ``kernel``: which of `features.FEATURES`.
-        gamma: Of ``kernel``: γ in exp(-γ D).
-        noise: Of ``kernel``: λ, the ridge.
-        flat: Of ``kernel``: whether predictions are flattened where their variance is large.
-        gain: Of ``kernel``: factor on its corrections; drawn labels ask for large ones.
-        start: Of ``kernel``: ``student``, its head where label spaces agree, else nothing; ``permuted``, its own
+            called; ``kernel`` regresses on features of the student, in closed form; ``finetuned`` trains every weight;
+            ``adapted`` is a ``kernel`` on features of the best of the ``finetuned``, read anew before each block.
+        features: Of kernels of both kinds: which of `features.FEATURES`.
+        gamma: Of kernels: γ in exp(-γ D).
+        noise: Of kernels: λ, the ridge.
+        flat: Of kernels: whether predictions are flattened where their variance is large.
+        gain: Of kernels: factor on its corrections; drawn labels ask for large ones.
+        start: Of kernels: ``student``, its head where label spaces agree, else nothing; ``permuted``, its own
             outputs in the order that ``permuted`` finds, where classes are as many but not of the same names; or
             ``nothing``, whatever the student says.
         lr: Of ``finetuned``: Adam's learning rate, in the units of `units.parameter_units`.
@@ -33,7 +35,7 @@ class LearnerSpec:
         prior_if_named: The same where the label spaces agree, by name or by number; `prior` if None.
     """
 
-    kind: Literal["uniform", "static", "map", "permuted", "kernel", "finetuned"]
+    kind: Literal["uniform", "static", "map", "permuted", "kernel", "finetuned", "adapted"]
     features: str = ""
     gamma: float = 0.0
     noise: float = 0.0
@@ -52,12 +54,17 @@ class LearnerSpec:
         return self.kind == "finetuned"
 
     @property
+    def coding(self) -> int:
+        """Since which version of the coding a learner of its kind predicts as it does."""
+        return 3 if self.kind == "adapted" else 2
+
+    @property
     def name(self) -> str:
         """Short unique name, as shown in results; steps are named where they are not what the presets make of them."""
         if self.kind == "finetuned":
             usual = "mean" if (self.batchnorm, self.lr) == _OF_THE_PAPER else "relative"
             return "-".join([self.kind, self.batchnorm, f"{self.lr:g}", *([self.step] if self.step != usual else [])])
-        if self.kind != "kernel":  # heads of the first version, in results that are kept, differ in their rates
+        if self.kind not in _KERNEL_KINDS:  # heads of the first version, in results that are kept, differ in rates
             return f"{self.kind}-{self.lr:g}" if self.lr else self.kind
         words = [self.kind, self.features, *([self.start] if self.start != "student" else [])]
         return "-".join([*words, *(["flat"] if self.flat else []), *([f"{self.gain:g}"] if self.gain != 1 else [])])
@@ -123,11 +130,21 @@ class CodingProtocol:
         self._require(self.orders >= 1, "orders", "the images have to be coded at least once")
         self._require(not self.pooling or len(names) > 1, "pooling", "one learner makes no pool")
         self._require(self.reduction is None or self.reduction > 1, "reduction", "one of one is no reduction")
+        read = [learner for learner in self.learners if learner.kind == "adapted"]
+        tuned = any(learner.trained for learner in self.learners)
+        self._require(tuned or not read, "learners", "adapted features are those of a fine-tuned learner")
+        ordered = any(learner.start == "permuted" for learner in read)
+        self._require(not ordered, "learners", "adapted kernels begin where the fine-tuned one does, or with nothing")
         self._require(self.price == "kl" or self.targets == "labels", "price", "labels are priced only where drawn")
 
     def _require(self, holds: bool, field: str, why: str) -> None:
         if not holds:
             raise UsageError(f"protocol {self.name!r}: {field} is not usable", why, f"change {field} of the protocol")
+
+    @property
+    def coding(self) -> int:
+        """Version of the coding that its numbers are of, which is part of every key: the newest of its learners'."""
+        return max(learner.coding for learner in self.learners)
 
     def blocks(self, k: int) -> Iterator[tuple[int, int]]:
         """Yield the half-open ranges in which ``k`` images are priced and then learnt from."""
@@ -194,6 +211,10 @@ _LABEL_KERNELS = (  # a drawn label says little, so much is made of what it says
     ),
 )
 _NEW_KERNELS = tuple(replace(kernel, start="nothing") for kernel in _LABEL_KERNELS)  # for classes of another task
+_ADAPTED = (
+    LearnerSpec("adapted", features="all", gamma=0.3, noise=0.01),
+    LearnerSpec("adapted", features="all", gamma=0.3, noise=0.01, flat=True),
+)
 _FINE_TUNED = (
     LearnerSpec("finetuned", lr=3e-4),
     LearnerSpec("finetuned", lr=3e-3),
@@ -201,7 +222,8 @@ _FINE_TUNED = (
 )
 _STANDARD = CodingProtocol("standard", _LABELS + _KERNELS, growth=1.25, switching=True, pooling=True)
 _SINGLE = CodingProtocol("single", (LearnerSpec("finetuned", lr=1e-3),), replay=7, averaging=True)
-_CYCLES = CodingProtocol("thorough", _LABELS + _KERNELS + _FINE_TUNED, first_block=16, growth=1.5, batch=8, passes=4)
+_TRAINED = _FINE_TUNED + _ADAPTED
+_CYCLES = CodingProtocol("thorough", _LABELS + _KERNELS + _TRAINED, first_block=16, growth=1.5, batch=8, passes=4)
 
 PROTOCOLS: dict[str, CodingProtocol] = {
     protocol.name: protocol
@@ -234,11 +256,22 @@ LABEL_PROTOCOLS: dict[str, CodingProtocol] = {
 SUCCESSORS = {"probe": "standard", "quick": "standard"}
 """Presets of earlier versions that another one beats on every pair, and which."""
 
-CODING_VERSION = 2
+CODING_VERSION = 3
 """Raised whenever a change of the code changes the number that the same models, images and protocol get.
 
-It is part of every key of the store and of checkpoints: numbers of older code are then computed again.
+Version 3 brought adapted features, and left all other learners as they were in version 2: `LearnerSpec.coding`. So
+`CodingProtocol.coding` is part of every key of the store and of checkpoints: only what has changed is computed again.
 """
+
+
+def coding_of_preset(protocol: CodingProtocol) -> int:
+    """Return the version of the coding that the preset of a protocol's name is of now; 0 if none is called so.
+
+    A preset may have got other learners since: what an older one has cost is told from what it costs now.
+    """
+    labels = protocol.price == "labels" and protocol.name in LABEL_PROTOCOLS
+    presets = LABEL_PROTOCOLS if labels else PROTOCOLS
+    return presets[protocol.name].coding if protocol.name in presets else 0
 
 
 def resolve_protocol(

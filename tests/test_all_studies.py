@@ -9,6 +9,7 @@ import pytest
 
 from hf_infodist import studies
 from hf_infodist.cli import main
+from hf_infodist.protocol import CodingProtocol
 from hf_infodist.studies import all as _all
 from hf_infodist.studies.all import NAMES, STEPS, Failure, Step, run_all
 
@@ -107,7 +108,7 @@ def test_other_options_and_another_version_of_the_number_are_measured_anew(tmp_p
     run(tmp_path, program, steps, seeds=10)
     run(tmp_path, program, steps)
     assert runs(tmp_path) == ["second"] * 3
-    monkeypatch.setattr(_all, "CODING_VERSION", _all.CODING_VERSION + 1)
+    monkeypatch.setattr(CodingProtocol, "coding", property(lambda protocol: 99))
     run(tmp_path, program, steps)
     assert runs(tmp_path) == ["second"] * 4
 

@@ -25,7 +25,7 @@ from hf_infodist.images.request import Sample
 from hf_infodist.images.sample import load_images
 from hf_infodist.models.names import DEMO
 from hf_infodist.pair import Execution
-from hf_infodist.protocol import resolve_protocol
+from hf_infodist.protocol import CodingProtocol, resolve_protocol
 from hf_infodist.results.store import Store
 
 WORDS = ("-k", 12, "-p", "standard")
@@ -172,7 +172,7 @@ def test_another_version_of_a_library_or_of_the_coding_is_another_question(asked
         patch.setattr(answers, "installed", lambda package: "99" if package == "timm" else "1")
         assert find_answer(question(a, b, images)) is None
     with monkeypatch.context() as patch:
-        patch.setattr(answers, "CODING_VERSION", 99)
+        patch.setattr(CodingProtocol, "coding", property(lambda protocol: 99))
         assert find_answer(question(a, b, images)) is None
     assert find_answer(question(a, b, images))
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from hf_infodist import pair as pairs
-from hf_infodist.coding import keys
 from hf_infodist.distances import code
 from hf_infodist.distances.distance import codelength, information_distance
 from hf_infodist.errors import NotFoundError, UsageError
 from hf_infodist.pair import Execution
-from hf_infodist.protocol import PROTOCOLS
+from hf_infodist.protocol import CODING_VERSION, PROTOCOLS, CodingProtocol
 from hf_infodist.results.codelength import Codelength, LearnerRecord
 from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.results.store import CodelengthRecord, Store, read_record
@@ -183,7 +182,7 @@ def test_anything_that_changes_the_number_misses(runs, change):
 
 def test_newer_coding_misses(runs, monkeypatch):
     codelength("demo:cnn", "demo:vit", "digits", **TINY)
-    monkeypatch.setattr(keys, "CODING_VERSION", keys.CODING_VERSION + 1)
+    monkeypatch.setattr(CodingProtocol, "coding", property(lambda protocol: CODING_VERSION + 1))
     codelength("demo:cnn", "demo:vit", "digits", **TINY)
     assert runs["codes"] == 2
 

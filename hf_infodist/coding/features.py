@@ -1,6 +1,6 @@
 """Distances between images, in features of all layers of a student."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ FEATURES = ("all", "first", "second", "third", "last", "penultimate", "logits")
 _QUARTERS = FEATURES[1:5]  # of the depth
 _DEAD = 1e-5  # a unit that varies less than this share of its root mean square is round-off
 _CHUNK = 1024  # rows standardised at once
+
+_Scales = list[tuple[int, Tensor, Tensor]]  # number, mean and standard deviation of each resolution; 0 for dead units
 
 
 class Distances:
@@ -36,16 +38,19 @@ class Distances:
             width = rows.shape[1]
             self._sources.append((rows, slice(0, width), Layer(name, width, 1)))
         self.images = outputs.logits.shape[0]
-        self._scales = [self._standardise(*source) for source in self._sources]
+        self._scales = self._standardise()
 
-    def between(self, rows: slice, columns: slice) -> dict[str, Tensor]:
-        """Return D between images of ``rows`` and of ``columns``, ``[n, m]`` for each of `FEATURES`."""
-        parts = zip(_QUARTERS, self._depth(), strict=True)
-        found = {name: self._mean(layers, rows, columns) for name, layers in parts}
-        found["all"] = _mean_of(found, self.quarters)
+    def between(self, rows: slice, columns: slice, wanted: Collection[str] = FEATURES) -> dict[str, Tensor]:
+        """Return D between images of ``rows`` and of ``columns``, ``[n, m]`` for each of the features wanted."""
+        quarters = _QUARTERS if "all" in wanted else [name for name in _QUARTERS if name in wanted]
+        depth = dict(zip(_QUARTERS, self._depth(), strict=True))
+        found = {name: self._mean(depth[name], rows, columns) for name in quarters}
+        if "all" in wanted:
+            found["all"] = _mean_of(found, self.quarters)
         for i, name in ((-2, "penultimate"), (-1, "logits")):
-            found[name] = self._of(i, rows, columns)
-        return found
+            if name in wanted:
+                found[name] = self._of(i, rows, columns)
+        return {name: distances for name, distances in found.items() if name in wanted}
 
     @property
     def quarters(self) -> tuple[int, ...]:
@@ -73,24 +78,25 @@ class Distances:
 
     def _units(self, source: int, rows: slice) -> Iterator[Tensor]:
         """Yield the standardised units of a layer at each resolution, ``[n, units]``."""
-        array, columns, layer = self._sources[source]
-        parts = parts_of(self._read(array, rows, columns), layer)
+        parts = self._parts(source, rows)
         for part, shift, scale in self._scales[source]:
             units = parts[part] - shift
             yield units[:, scale > 0] / scale[scale > 0]
 
-    def _standardise(self, array: Rows, columns: slice, layer: Layer) -> list[tuple[int, Tensor, Tensor]]:
-        """Return number, mean and standard deviation of each resolution; 0 for units that never vary."""
-        shifts = [
-            part[0] for part in parts_of(self._read(array, slice(0, 1), columns), layer)
-        ]  # squares do not cancel
-        totals = [torch.zeros(2, len(shift), dtype=torch.float64, device=self.device) for shift in shifts]
+    def _standardise(self) -> list[_Scales]:
+        """Return the scales of each source, from one pass over the images: they may be worked out when asked for."""
+        shifts = [[part[0] for part in self._parts(i, slice(0, 1))] for i in range(len(self._sources))]
+        totals = [  # of units less those of the first image: so squares do not cancel
+            [torch.zeros(2, len(part), dtype=torch.float64, device=self.device) for part in parts] for parts in shifts
+        ]
         for first in range(0, self.images, _CHUNK):
             rows = slice(first, min(first + _CHUNK, self.images))
-            for part, shift, total in zip(
-                parts_of(self._read(array, rows, columns), layer), shifts, totals, strict=True
-            ):
-                total.add_(torch.stack([(part - shift).sum(0), (part - shift).square().sum(0)]))
+            for i in range(len(self._sources)):
+                for part, shift, total in zip(self._parts(i, rows), shifts[i], totals[i], strict=True):
+                    total.add_(torch.stack([(part - shift).sum(0), (part - shift).square().sum(0)]))
+        return [self._scales_of(*moments) for moments in zip(shifts, totals, strict=True)]
+
+    def _scales_of(self, shifts: Sequence[Tensor], totals: Sequence[Tensor]) -> _Scales:
         found = []
         for number, (shift, total) in enumerate(zip(shifts, totals, strict=True)):
             offset, square = total / self.images
@@ -100,6 +106,11 @@ class Distances:
             if alive.any():
                 found.append((number, mean, torch.where(alive, deviation, 0.0)))
         return found
+
+    def _parts(self, source: int, rows: slice) -> list[Tensor]:
+        """Return a layer of some images at each resolution, ``[n, units]`` each."""
+        array, columns, layer = self._sources[source]
+        return parts_of(self._read(array, rows, columns), layer)
 
     def _read(self, array: Rows, rows: slice, columns: slice) -> Tensor:
         read = torch.from_numpy(array[rows][:, columns].astype("float64")).to(self.device)
@@ -119,14 +130,15 @@ class KnownDistances:
         self.device, self.images = torch.device(device), outputs.logits.shape[0]
         self._outputs = outputs
 
-    def between(self, rows: slice, columns: slice) -> dict[str, Tensor]:
-        """Return D between images of ``rows`` and of ``columns``, ``[n, m]`` for each of `FEATURES`."""
+    def between(self, rows: slice, columns: slice, wanted: Collection[str] = FEATURES) -> dict[str, Tensor]:
+        """Return D between images of ``rows`` and of ``columns``, ``[n, m]`` for each of the features wanted."""
         found = {
             name: torch.from_numpy(self._outputs.distances(name)[rows, columns]).to(self.device)
             for name in FEATURES
             if name != "all"
         }
-        return {"all": _mean_of(found, self._outputs.quarters), **found}
+        found["all"] = _mean_of(found, self._outputs.quarters)
+        return {name: distances for name, distances in found.items() if name in wanted}
 
 
 def _mean_of(found: dict[str, Tensor], quarters: Sequence[int]) -> Tensor:

@@ -17,12 +17,15 @@ from hf_infodist.coding.learners import Start, log_softmax64
 from hf_infodist.coding.loop import SPENT_NATS
 from hf_infodist.coding.targets import PricedTargets, RevealedTargets
 from hf_infodist.coding.units import parameter_units, with_mean_one
+from hf_infodist.models.heads import logits_and_features
 from hf_infodist.outputs.arrays import Index, Picked, Pixels, ResidentPixels, sent
+from hf_infodist.outputs.layers import Layer, choose_layers, reading
 from hf_infodist.processes import ProcessTeam
 from hf_infodist.protocol import CodingProtocol, LearnerSpec
 from hf_infodist.results.codelength import HEAD_IMAGES
 
 _WHOLE = slice(None)
+_MOST_READ = 1e30  # of a feature, where training diverges: its square is a number still
 
 
 class Schedule:
@@ -253,6 +256,22 @@ class FineTuned(Trained):
     def _new_optimizer(self) -> UnitAdam:
         named = dict(self.network.named_parameters())
         return UnitAdam(list(named.values()), [self.units[name] for name in named], self.spec.lr)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Return which layers are read of the network as it is."""
+        return choose_layers(self._predictor.eval(), self.start.heads, self._inputs(slice(0, 2)))
+
+    @torch.no_grad()
+    def read(self, rows: slice, layers: Sequence[Layer]) -> tuple[NDArray, ...]:
+        """Return what the network as it is makes of images: logits, features and layers, ``[n, ...]``, all finite."""
+        network, made = self._predictor.eval(), []
+        for first in range(rows.start, rows.stop, self.chunk):
+            pixels = self._inputs(slice(first, min(first + self.chunk, rows.stop)))
+            with self.autocast(), reading(network, layers, len(pixels)) as values:
+                outputs = logits_and_features(network, self.start.heads, pixels)
+            parts = (torch.nan_to_num(part.to(self.dtype)) for part in (*outputs, values()))
+            made.append([part.clamp(-_MOST_READ, _MOST_READ).cpu().numpy() for part in parts])
+        return tuple(np.concatenate(parts) for parts in zip(*made, strict=True))
 
     def _inputs(self, index: Index) -> Tensor:
         return self.pixels.batch(index, self.device, self.dtype)

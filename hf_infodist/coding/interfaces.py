@@ -63,6 +63,30 @@ class OnlineLearner(Protocol):
         ...
 
 
+class Follower:
+    """Predicts from what a learner that is trained has become, which it reads before each block.
+
+    Every process has it, and that one asks it which has the learner that it follows. Between blocks it knows nothing,
+    so it leaves nothing in a checkpoint.
+    """
+
+    name: str
+    costs_gradients = False
+    one_by_one = True
+
+    def follow(self, learner: Any, start: int, end: int, priced: PricedTargets) -> None:
+        """Read a learner before the block ``[start, end)`` is coded, of which nothing is priced."""
+        raise NotImplementedError
+
+    def code(self, start: int, end: int, shown: Tensor) -> Tensor:
+        """Predict images of the block, as `OnlineLearner.code` does."""
+        raise NotImplementedError
+
+    def let_go(self) -> None:
+        """Free the memory that the block has taken."""
+        raise NotImplementedError
+
+
 class RemoteLearner:
     """Stands for a learner that another process of the team has."""
 
@@ -70,4 +94,4 @@ class RemoteLearner:
         self.name, self.costs_gradients = name, costs_gradients
 
 
-AnyLearner = Learner | OnlineLearner | RemoteLearner
+AnyLearner = Learner | OnlineLearner | Follower | RemoteLearner

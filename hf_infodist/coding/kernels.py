@@ -54,7 +54,8 @@ class Factors:
         self.distances = distances_of(outputs, device)
         self.images = self.distances.images
         self.exact = min(self.images, LANDMARKS)
-        within = self.distances.between(slice(0, self.exact), slice(0, self.exact))
+        self._wanted = {kernel.features for kernel in kernels}
+        within = self.distances.between(slice(0, self.exact), slice(0, self.exact), self._wanted)
         self._lower: dict[Kernel, Tensor] = {}
         self._landmarks: dict[Kernel, Tensor] = {}
         for features in list(within):
@@ -79,7 +80,7 @@ class Factors:
     def embedded(self, kernel: Kernel, rows: slice) -> Tensor:
         """Return φ(x) with φ(x)ᵀ φ(x') ≈ K(x, x') for later images, ``[exact, n]``."""
         if self._tile is None or self._tile[0] != rows:
-            self._tile = rows, self.distances.between(slice(0, self.exact), rows)
+            self._tile = rows, self.distances.between(slice(0, self.exact), rows, self._wanted)
         covariance = torch.exp(-kernel.gamma * self._tile[1][kernel.features]).add_(_MEAN_VARIANCE)
         return torch.linalg.solve_triangular(self.landmarks(kernel), covariance, upper=False)
 

@@ -13,7 +13,7 @@ from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.models.heads import match_labels, named
 from hf_infodist.outputs.forward import outputs_key
-from hf_infodist.protocol import CODING_VERSION, CodingProtocol
+from hf_infodist.protocol import CodingProtocol
 
 STATE_VERSION = 3
 """Of what a checkpoint holds: one that was begun with other contents is not gone on from."""
@@ -51,7 +51,7 @@ def codelength_key_of(
         device: From `device_of`.
     """
     fields = {
-        "coding": CODING_VERSION,
+        "coding": protocol.coding,
         "outputs": list(outputs),
         "rows": match_labels(*labels),
         "named": named(*labels),

@@ -72,6 +72,7 @@ class Start:
         rows: The student's class for each of the teacher's (-1: none), or None for a new head that says 0 everywhere.
         named: Whether rows are known by the names of the classes, and not by their numbers alone.
         network: Returns a new copy of the student with the head that given rows make; None for learners without one.
+        heads: Names of the layers of that copy that make its logits.
     """
 
     outputs: Rows
@@ -79,6 +80,7 @@ class Start:
     rows: tuple[int, ...] | None
     named: bool = False
     network: Callable[[Sequence[int] | None], nn.Module] | None = None
+    heads: tuple[str, ...] = ()
 
     @property
     def logits(self) -> StartLogits:

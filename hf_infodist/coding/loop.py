@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hf_infodist.coding.interfaces import AnyLearner, Learner, OnlineLearner, RemoteLearner
+from hf_infodist.coding.interfaces import AnyLearner, Follower, Learner, OnlineLearner, RemoteLearner
 from hf_infodist.coding.mixture import Mixture
 from hf_infodist.coding.nats import kl_nats
 from hf_infodist.coding.targets import PricedTargets, Targets
@@ -123,7 +124,14 @@ class Coding:
     def here(self) -> "dict[int, Learner | OnlineLearner]":
         """The learners of this process that go on."""
         learners = ((j, self.learners[j]) for j in self.active)
-        return {j: learner for j, learner in learners if not isinstance(learner, RemoteLearner)}
+        return {j: learner for j, learner in learners if not isinstance(learner, (RemoteLearner, Follower))}
+
+    @property
+    def followers(self) -> dict[int, Follower]:
+        """Those that predict from what another one has become; none where that is on another process."""
+        learners = ((j, self.learners[j]) for j in self.active)
+        found = {j: learner for j, learner in learners if isinstance(learner, Follower)}
+        return found if found and not isinstance(self._followed, RemoteLearner) else {}
 
     @property
     def trained(self) -> "dict[int, Learner]":
@@ -145,8 +153,9 @@ class Coding:
         """Price the images of the next blocks with all learners, then let them learn."""
         started, start, end = time.perf_counter(), self.end, ends[-1]
         shown_nats = np.zeros(len(self.learners) + 1)
-        for first, last in self._tiles(start, end):
-            shown_nats += self._code_tile(first, last)
+        with self._following(start, end):
+            for first, last in self._tiles(start, end):
+                shown_nats += self._code_tile(first, last)
         for j in self.active:
             self.images[j] = end
         self.block_ends.extend(ends)
@@ -192,7 +201,7 @@ class Coding:
         """Return the predictions of all that go on, ``[active, n, C]``; what is not a number counts as no chance."""
         own = {
             j: learner.code(start, end, shown) if learner.one_by_one else learner.predict(start, end)  # type: ignore[union-attr]
-            for j, learner in self.here.items()
+            for j, learner in (self.here | self.followers).items()
         }
         everyones = self.team.merge(own)
         log_probs = torch.stack([everyones[j] for j in self.active])
@@ -200,8 +209,7 @@ class Coding:
 
     def _reduce(self, end: int, reduction: int) -> None:
         """Stop all but the best of the learners that cost gradients."""
-        recent_nats = self.learner_nats[:, end // 2 : end].sum(1)
-        costly = sorted((j for j in self.active if self.learners[j].costs_gradients), key=lambda j: recent_nats[j])
+        costly = self._costly(end)
         stopped = costly[-(-len(costly) // reduction) :]
         for j in stopped:
             if j in self.trained:
@@ -209,6 +217,26 @@ class Coding:
         self.mixture.keep([position for position, j in enumerate(self.active) if j not in stopped])
         self.active = [j for j in self.active if j not in stopped]
         self.next_trial = 2 * end
+
+    def _costly(self, end: int) -> list[int]:
+        """Return those that cost gradients and go on, by what they have cost over the last half of the images."""
+        recent_nats = self.learner_nats[:, end // 2 : end].sum(1)
+        return sorted((j for j in self.active if self.learners[j].costs_gradients), key=lambda j: recent_nats[j])
+
+    @property
+    def _followed(self) -> AnyLearner:
+        """The best of these, the same on every process."""
+        return self.learners[self._costly(self.end)[0]]
+
+    @contextmanager
+    def _following(self, start: int, end: int) -> Iterator[None]:
+        """Let followers read what they follow before a block, and forget it afterwards."""
+        followers, priced = self.followers.values(), PricedTargets(self.targets, start)
+        for follower in followers:
+            follower.follow(self._followed, start, end, priced)
+        yield
+        for follower in followers:
+            follower.let_go()
 
     def records(self) -> tuple[LearnerRecord, ...]:
         """Return one record per learner, and one of their pool."""

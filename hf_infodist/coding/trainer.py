@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 
+from hf_infodist.coding.adapted import AdaptedKernel, Reader, wanted_by
 from hf_infodist.coding.checkpoints import Checkpoints
 from hf_infodist.coding.finetuned import FineTuned
 from hf_infodist.coding.interfaces import AnyLearner, RemoteLearner
@@ -105,7 +106,8 @@ def _start(student: Classifier, outputs: Outputs, teacher: Classifier, device: t
         return copy.to(memory_format=torch.channels_last) if device.type == "cuda" else copy
 
     labels = student.labels, teacher.labels
-    return Start(outputs.logits, teacher.num_classes, match_labels(*labels), named(*labels), network)
+    rows, heads = match_labels(*labels), student.student_heads
+    return Start(outputs.logits, teacher.num_classes, rows, named(*labels), network, heads)
 
 
 def _applicable(protocol: CodingProtocol, start: Start) -> list[LearnerSpec]:
@@ -145,6 +147,9 @@ def _learners(
     trains = any(spec.trained for spec in specs)
     pixels = resident(outputs.pixels, accelerator.device) if trains else outputs.pixels
 
+    adapted = [wanted_by(spec) for spec in specs if spec.kind == "adapted"]
+    reader = Reader(adapted, _exact_device(accelerator), drawn=drawn)
+
     @functools.cache
     def corrections(first: str) -> Corrections:
         return Corrections(replace(start, rows=None) if first == "nothing" else start, drawn=drawn)
@@ -170,6 +175,8 @@ def _learners(
                 return permutation
             case "kernel":
                 return KernelLearner(regression(_kernel(spec), spec.start), spec)
+            case "adapted":
+                return AdaptedKernel(reader, spec)
         return FineTuned(
             pixels, start, spec, protocol, permutation, autocast=accelerator.autocast, chunk=chunk, share=share
         )

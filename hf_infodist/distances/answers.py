@@ -27,7 +27,7 @@ from hf_infodist.environment import installed
 from hf_infodist.home import Home
 from hf_infodist.hub import plain_name
 from hf_infodist.images.request import Sample
-from hf_infodist.protocol import CODING_VERSION, CodingProtocol
+from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.results.store import Store
@@ -81,7 +81,7 @@ class Question:
         It is worked out once, before libraries are imported, which change the environment.
         """
         facts = {
-            "question": [self.kind, self.label, CODING_VERSION, self.protocol.to_dict()],
+            "question": [self.kind, self.label, self.protocol.coding, self.protocol.to_dict()],
             "names": [_meaning(name) for name in self.names],
             "sample": vars(self.sample) | {"images": _meaning(self.sample.images)},
             "code": read_content(Path(__file__).parents[1], without="published"),  # that comes with a wheel

@@ -15,7 +15,7 @@ from hf_infodist.coding.kernels import LANDMARKS
 from hf_infodist.coding.loop import MOST_TILE, TILE_NUMBERS
 from hf_infodist.errors import ResourceError
 from hf_infodist.models.classifier import Classifier
-from hf_infodist.outputs.layers import choose_layers
+from hf_infodist.outputs.layers import MOST_LAYERS, MOST_VALUES, choose_layers
 from hf_infodist.processes import one_thread
 from hf_infodist.protocol import CodingProtocol
 
@@ -122,6 +122,7 @@ def total_cost(
     fine_tuned = sum(learner.trained for learner in protocol.learners)
     predicting = 1 if protocol.reduction and fine_tuned else fine_tuned  # for most of the time
     passes = k * (1 + protocol.orders * predicting)  # outputs, then prices
+    passes += protocol.orders * sum(_ends_read(protocol, k))  # of features that are read anew
     classes = max(model.num_classes for model in models)
     closed = [protocol.orders * closed_form_flops(k, classes, model.values, protocol) for model in models]
     trained_flops = sum(steps * m.training_flops + passes * m.forward_flops for m in models)
@@ -147,14 +148,24 @@ def closed_form_flops(k: int, classes: int, values: int, protocol: CodingProtoco
         values: Numbers that are read of the student's layers.
         protocol: Which learners.
     """
-    kernels, exact = _kernels(protocol), min(k, LANDMARKS)
     mixing = _MIXED * k * classes * len(protocol.learners)
-    if not kernels:
-        return mixing
-    distances = 2 * k * exact * int(_RESOLUTIONS * values)
-    factors = kernels * exact**3 // 3 * (1 + (k > exact) + -(-(k - exact) // MOST_TILE))
-    later = kernels * (k - exact) * (4 * exact**2 + 4 * exact * classes)
-    return mixing + distances + factors + kernels * exact**2 * classes + later
+    once = _regression_flops(k, classes, values, _kernels(protocol, "kernel"))
+    read = _kernels(protocol, "adapted")
+    return mixing + once + sum(_regression_flops(end, classes, values, read) for end in _ends_read(protocol, k))
+
+
+def _regression_flops(images: int, classes: int, values: int, kernels: int) -> int:
+    """Return the operations of so many kernel regressions on the same features of images."""
+    exact = min(images, LANDMARKS)
+    distances = 2 * images * exact * int(_RESOLUTIONS * values) if kernels else 0
+    factors = kernels * exact**3 // 3 * (1 + (images > exact) + -(-(images - exact) // MOST_TILE))
+    later = kernels * (images - exact) * (4 * exact**2 + 4 * exact * classes)
+    return distances + factors + kernels * exact**2 * classes + later
+
+
+def _ends_read(protocol: CodingProtocol, k: int) -> list[int]:
+    """Return of how many images features are read anew before each block; none where no learner asks for it."""
+    return [end for _, end in protocol.blocks(k)] if _kernels(protocol, "adapted") else []
 
 
 def coding_bytes(k: int, classes: int, protocol: CodingProtocol) -> int:
@@ -167,12 +178,15 @@ def coding_bytes(k: int, classes: int, protocol: CodingProtocol) -> int:
         classes: C, the larger number of classes.
         protocol: Which learners.
     """
-    kernels, exact, learners = _kernels(protocol), min(k, LANDMARKS), len(protocol.learners)
+    read, exact, learners = _kernels(protocol, "adapted"), min(k, LANDMARKS), len(protocol.learners)
+    kernels = _kernels(protocol, "kernel") + read
     tile = max(1, min(MOST_TILE, TILE_NUMBERS // (learners * classes)))
     squares = kernels * (2 if k > exact else 1) + (6 if kernels else 0)  # factors; distances while these are made
     targets = kernels * exact * classes * (2 if k > exact else 1)
     tables = 2 * min(classes**2, 2**24)  # what classes are called
-    return 8 * (squares * exact**2 + targets + tables + _TILE_COPIES * learners * tile * classes + 2 * k * learners)
+    features = exact * MOST_LAYERS * MOST_VALUES // 2 if read else 0  # of 4 bytes each, at most
+    predictions = _TILE_COPIES * learners * tile * classes + 2 * k * learners
+    return 8 * (squares * exact**2 + targets + tables + features + predictions)
 
 
 def require_memory(k: int, classes: int, protocol: CodingProtocol) -> None:
@@ -192,8 +206,8 @@ def require_memory(k: int, classes: int, protocol: CodingProtocol) -> None:
         )
 
 
-def _kernels(protocol: CodingProtocol) -> int:
-    specs = (spec for spec in protocol.learners if spec.kind == "kernel")
+def _kernels(protocol: CodingProtocol, kind: str) -> int:
+    specs = (spec for spec in protocol.learners if spec.kind == kind)
     return len({(spec.features, spec.gamma, spec.noise) for spec in specs})
 
 

@@ -95,6 +95,11 @@ class Classifier:
             self.preprocessing.settings,
         )
 
+    @property
+    def student_heads(self) -> tuple[str, ...]:
+        """Names of the layers of its `student` that make the logits."""
+        return self.heads or ("module.head",)
+
     def student(self, num_classes: int, rows: Sequence[int] | None) -> Network:
         """Copy the network for a teacher with other classes; the classifier itself stays as it is.
 

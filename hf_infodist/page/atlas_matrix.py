@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_infodist.errors import InfodistError
 from hf_infodist.page.records import SHIPPED
-from hf_infodist.protocol import CODING_VERSION, resolve_protocol
+from hf_infodist.protocol import resolve_protocol
 from hf_infodist.results.atlas.folder import Atlas
 from hf_infodist.results.matrix import PairwiseMatrix
 
@@ -22,12 +22,13 @@ _MOST_PRICES = 4_000_000  # numbers; without them the matrix says how far, and n
 def key_of(atlas: Atlas) -> str:
     """Return 32 hexadecimal digits of all that changes a number of an atlas: images, models, protocol, code."""
     images = atlas.head.images
+    protocol = resolve_protocol("standard", images.seed)
     decides = {
         "images": images.fingerprint,
         "layers": atlas.head.layers,
         "models": [(file.entry.id, file.outputs) for file in atlas.files],
-        "protocol": resolve_protocol("standard", images.seed).to_dict(),
-        "coding": CODING_VERSION,
+        "protocol": protocol.to_dict(),
+        "coding": protocol.coding,
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 

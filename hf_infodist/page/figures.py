@@ -11,7 +11,7 @@ from hf_infodist.analysis.geometry import dendrogram
 from hf_infodist.environment import installed
 from hf_infodist.page.matrices import Group
 from hf_infodist.page.request import Comparison
-from hf_infodist.protocol import CODING_VERSION
+from hf_infodist.protocol import LABEL_PROTOCOLS, PROTOCOLS, CodingProtocol
 from hf_infodist.results.ranking import Ranking
 from hf_infodist.results.words import to_bits
 
@@ -54,7 +54,7 @@ def learning(found: Ranking) -> go.Figure:
     images, colours = found.images, COLOURS[:-1]  # the last is black, which a dark page hides
     names = [one.id for one in found.candidates]
     text = f"Learning curves: what a label costs after so many, learnt from {', '.join(names)}; the best first"
-    footer = measured_on(images.id, images.k, found.protocol.name, images.seed)
+    footer = measured_on(images.id, images.k, found.protocol.name, images.seed, LABEL_PROTOCOLS)
     figure = empty(400 + 22 * len(names), footer, text, top=88)
     for i, one in enumerate(found.candidates):
         ends, means = learning_curve(one.image_nats)
@@ -126,9 +126,13 @@ def tree(found: Group) -> go.Figure | None:
 # What all pictures share
 
 
-def measured_on(images: str, k: int, protocol: str, seed: int) -> tuple[str, str]:
-    """Return what the numbers of a picture hold for, in two short lines."""
-    return f"{k} images of {short(images)}", f"seed {seed}, protocol {protocol}"
+def measured_on(
+    images: str, k: int, protocol: str, seed: int, presets: Mapping[str, CodingProtocol] = PROTOCOLS
+) -> tuple[str, str]:
+    """Return what the numbers of a picture hold for, in two short lines: the version of the coding is the preset's."""
+    preset = presets.get(protocol)
+    coding = f", coding {preset.coding}" if preset else ""
+    return f"{k} images of {short(images)}", f"seed {seed}, protocol {protocol}{coding}"
 
 
 def short(name: str) -> str:
@@ -147,7 +151,7 @@ def empty(height: int, footer: Sequence[str], text: str, *, sides: int = 60, top
 
     Args:
         height: Pixels.
-        footer: Lines on images, their number and the protocol: under the picture, with the versions of the code.
+        footer: Lines on images, their number and the protocol: under the picture, with the version of the code.
         text: What the picture shows, for those who cannot see it.
         sides: Pixels left and right of what is drawn.
         top: Pixels above it.
@@ -158,7 +162,7 @@ def empty(height: int, footer: Sequence[str], text: str, *, sides: int = 60, top
     figure.update_layout(margin={"l": sides, "r": 20, "t": top, "b": bottom})
     figure.update_xaxes(gridcolor=GREY, zerolinecolor=GREY, fixedrange=True)
     figure.update_yaxes(gridcolor=GREY, zerolinecolor=GREY, fixedrange=True)
-    lines = [*footer, f"hf-infodist {installed('hf-infodist')}, coding {CODING_VERSION}"]
+    lines = [*footer, f"hf-infodist {installed('hf-infodist')}"]
     corner: dict[str, Any] = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "bottom"}
     place = corner | {"xshift": 8 - sides, "yshift": 4 - bottom, "align": "left", "showarrow": False}
     figure.add_annotation(text="<br>".join(lines), font={"size": SMALL}, **place)

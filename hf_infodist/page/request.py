@@ -78,7 +78,8 @@ class Comparison:
     def key(self) -> str:
         """Name of its record, 32 hexadecimal digits; another one where protocol or code make another number."""
         preset = PROTOCOLS.get(self.protocol)
-        decides = asdict(self) | {"protocol": preset and preset.to_dict(), "coding": CODING_VERSION}
+        coding = preset.coding if preset else CODING_VERSION
+        decides = asdict(self) | {"protocol": preset and preset.to_dict(), "coding": coding}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
     @property

@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from hf_infodist.protocol import CODING_VERSION, CodingProtocol
+from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.records import ImagesRecord
 from hf_infodist.results.words import Unit
 from hf_infodist.table import short_names
@@ -119,9 +119,8 @@ def learning_curve(nats: Numbers) -> tuple[NDArray[np.int64], Numbers]:
 
 
 def footer(images: ImagesRecord, protocol: CodingProtocol | None) -> str:
-    """Return what a picture has to say to be trusted: images, protocol and version."""
-    name = f", protocol {protocol.name}" if protocol else ""
-    return f"{images}{name}, version {CODING_VERSION} of the number"
+    """Return what a picture has to say to be trusted: images, and protocol and version where something is learnt."""
+    return f"{images}, protocol {protocol.name}, version {protocol.coding} of the number" if protocol else f"{images}"
 
 
 def add_footer(figure: Figure, text: str) -> None:

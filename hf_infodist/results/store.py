@@ -16,7 +16,7 @@ import numpy as np
 
 from hf_infodist.errors import NotFoundError, UsageError, refused_by_system, telling_of_system
 from hf_infodist.home import Home, sync, write_durably
-from hf_infodist.protocol import CODING_VERSION, CodingProtocol
+from hf_infodist.protocol import CodingProtocol, coding_of_preset
 from hf_infodist.results.codelength import Codelength
 from hf_infodist.results.records import ImagesRecord, ModelRecord, package_versions
 from hf_infodist.results.words import Unit
@@ -40,7 +40,7 @@ class CodelengthRecord:
         device: Type of device it was computed on, and the precision of training if it was not full.
         versions: Of the libraries.
         made: When, UTC.
-        coding: `protocol.CODING_VERSION` of the code that computed it; numbers of another are not comparable.
+        coding: Version of the coding that computed it; that of the protocol if 0. Others are not comparable.
     """
 
     key: str
@@ -52,7 +52,11 @@ class CodelengthRecord:
     device: str
     versions: dict[str, str] = field(default_factory=package_versions)
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    coding: int = CODING_VERSION
+    coding: int = 0
+
+    def __post_init__(self) -> None:
+        """Note the version of a number that is new."""
+        object.__setattr__(self, "coding", self.coding or self.protocol.coding)
 
     def same_number(self, other: "CodelengthRecord") -> bool:
         """Tell whether another record says the same of every image.
@@ -67,8 +71,8 @@ class CodelengthRecord:
 
     @property
     def current(self) -> bool:
-        """Whether it was computed by this version of the coding."""
-        return self.coding == CODING_VERSION
+        """Whether this code computes it so, and no preset of its protocol's name is of a newer version."""
+        return self.coding == max(self.protocol.coding, coding_of_preset(self.protocol))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types, schema ``infodist.codelength/1``."""

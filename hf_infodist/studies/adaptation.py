@@ -1,8 +1,9 @@
-"""What ``thorough`` could be instead: larger batches, less to train, kernels on adapted features.
+"""What adapted features are worth to ``thorough``, and what it could be instead: larger batches, fewer passes.
 
 ``infodist study adaptation [--data FOLDER] [--pair NAME …] [-k K …] [--variant NAME …] [--output FILE]``
 
-Nats of B given A, price of the last tenth of the images, seconds of the process, and gradient images per image.
+Nats of B given A, price of the last tenth of the images, seconds of the process on one thread, and gradient images for
+each image.
 """
 
 import time
@@ -14,24 +15,23 @@ from typing import Annotated, Any
 import typer
 from accelerate import Accelerator
 
+from hf_infodist.coding.trainer import train_codelength
 from hf_infodist.pair import Pair
-from hf_infodist.processes import make_accelerator
-from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.results.codelength import Codelength
-from hf_infodist.studies.measures.adapted import code_with
+from hf_infodist.processes import make_accelerator, one_thread
+from hf_infodist.protocol import PROTOCOLS, CodingProtocol
 from hf_infodist.studies.networks.pairs import PAIRS, default_data, load_pair
 from hf_infodist.studies.report.options import Data, File, one_of
 from hf_infodist.studies.report.output import show_json
 
 _THOROUGH, _NAMES = PROTOCOLS["thorough"], tuple(setting.name for setting in PAIRS)
-VARIANTS: dict[str, Callable[[Pair, Accelerator], Codelength]] = {
-    "thorough": lambda pair, where: code_with(pair, _THOROUGH, where),
-    "batch-16": lambda pair, where: code_with(pair, replace(_THOROUGH, batch=16), where),
-    "batch-32": lambda pair, where: code_with(pair, replace(_THOROUGH, batch=32), where),
-    "two-passes": lambda pair, where: code_with(pair, replace(_THOROUGH, passes=2), where),
-    "last-stage": lambda pair, where: code_with(pair, _THOROUGH, where, last_stage=True),
-    "adapted": lambda pair, where: code_with(pair, _THOROUGH, where, adapted=True),
-    "adapted-batch-16": lambda pair, where: code_with(pair, replace(_THOROUGH, batch=16), where, adapted=True),
+_UNADAPTED = tuple(learner for learner in _THOROUGH.learners if learner.kind != "adapted")
+VARIANTS: dict[str, CodingProtocol] = {
+    "standard": PROTOCOLS["standard"],
+    "unadapted": replace(_THOROUGH, name="unadapted", learners=_UNADAPTED),  # the preset of version 2
+    "thorough": _THOROUGH,
+    "batch-16": replace(_THOROUGH, name="batch-16", batch=16),
+    "batch-32": replace(_THOROUGH, name="batch-32", batch=32),
+    "two-passes": replace(_THOROUGH, name="two-passes", passes=2),
 }
 
 
@@ -64,7 +64,8 @@ def attempt(name: str, pair: Pair, variant: str, accelerator: Accelerator) -> Tr
     """Code B given A."""
     pair.ends("b_given_a")  # runs the models, whose time does not count
     started, k = time.process_time(), len(pair.images)
-    code = VARIANTS[variant](pair, accelerator)
+    with one_thread(accelerator.device):
+        code = train_codelength(pair, "b_given_a", VARIANTS[variant], accelerator=accelerator)
     seconds, last = time.process_time() - started, float(code.image_nats[-(k // 10) :].mean())
     return Tried(name, k, variant, code.nats, code.stderr_nats, last, seconds, code.gradient_images / k)
 

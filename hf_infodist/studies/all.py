@@ -23,7 +23,7 @@ from typing import Annotated
 import typer
 
 from hf_infodist.errors import InfodistError
-from hf_infodist.protocol import CODING_VERSION
+from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies.networks.pairs import default_data
 from hf_infodist.studies.report.options import Data, Folder, Work, one_of
 from hf_infodist.table import text_table
@@ -88,6 +88,8 @@ STEPS = (
 )
 """All studies: those that train alike together, those that only measure time last."""
 
+_THOROUGH = ("frontier", "adaptation", "device")  # studies that code by that protocol too
+
 NAMES = tuple(step.study for step in STEPS)
 
 
@@ -97,7 +99,7 @@ class Done:
 
     Attributes:
         command: What was typed.
-        coding_version: Of the number.
+        coding_version: Of its numbers.
         seconds: How long the last run took; less where some of it had been kept.
         core_seconds: Of all cores together that it kept at work, whatever else the machine did.
     """
@@ -109,10 +111,10 @@ class Done:
 
     @classmethod
     def read(cls, folder: Path, command: str) -> "Done | None":
-        """Return what a folder has of the same command and the same version of the number, if anything."""
+        """Return what a folder has of the same command and the same version of its numbers, if anything."""
         file = folder / "done.json"
         found = cls(**json.loads(file.read_text())) if file.exists() else None
-        return found if found and (found.command, found.coding_version) == (command, CODING_VERSION) else None
+        return found if found and (found.command, found.coding_version) == (command, _coding(folder.name)) else None
 
     def write(self, folder: Path) -> None:
         """Leave it in a folder, whole or not at all."""
@@ -151,7 +153,7 @@ def run_all(commands: Sequence[Sequence[str]], output: Path, program: Sequence[s
             _say(f"{study} failed: {why}")
         else:
             seconds = time.perf_counter() - started
-            Done(command, CODING_VERSION, seconds, _core_seconds() - used).write(folder)
+            Done(command, _coding(study), seconds, _core_seconds() - used).write(folder)
     return failures
 
 
@@ -169,6 +171,11 @@ def _core_seconds() -> float:
     """Return how long cores have been at work for processes that this one started and that have ended."""
     times = os.times()
     return times.children_user + times.children_system
+
+
+def _coding(study: str) -> int:
+    """Return the version of the coding that the numbers of a study are of: the newest of its protocols'."""
+    return PROTOCOLS["thorough" if study in _THOROUGH else "standard"].coding
 
 
 def _run(command: Sequence[str], folder: Path) -> str:

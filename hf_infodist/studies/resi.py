@@ -38,7 +38,7 @@ from torch import nn
 
 from hf_infodist.errors import UsageError
 from hf_infodist.processes import make_accelerator, one_thread
-from hf_infodist.protocol import CODING_VERSION, PROTOCOLS
+from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.studies.measures import populations as measures
 from hf_infodist.studies.measures.known import Known, known, table
 from hf_infodist.studies.measures.populations import Measured
@@ -112,7 +112,8 @@ def _measured(
     setting: Setting, architecture: str, data: Data, folder: Path, kind: Kind, origins: Sequence[Origin]
 ) -> Measured:
     """Return a population, read from its file if the folder has it."""
-    decides = (setting.scale.to_dict(), setting.training, PROTOCOLS[setting.scale.protocol], CODING_VERSION, origins)
+    protocol = PROTOCOLS[setting.scale.protocol]
+    decides = (setting.scale.to_dict(), setting.training, protocol, protocol.coding, origins)
     digest = hashlib.sha256(repr(decides).encode()).hexdigest()[:12]
     file = folder / f"{kind}-{len(origins)}-{digest}.json"
     if not file.exists():
