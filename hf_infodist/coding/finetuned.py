@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,6 +16,7 @@ from hf_infodist.coding.adam import Average, UnitAdam
 from hf_infodist.coding.label_learners import Permutation
 from hf_infodist.coding.learners import Start, log_softmax64
 from hf_infodist.coding.loop import SPENT_NATS
+from hf_infodist.coding.recompute import Statistics, choose_parts, recomputing
 from hf_infodist.coding.targets import PricedTargets, RevealedTargets
 from hf_infodist.coding.units import parameter_units, with_mean_one
 from hf_infodist.models.heads import logits_and_features
@@ -164,20 +166,22 @@ class Trained:
             batch: Images of all processes.
             shared: Whether there are others.
         """
-        logits = self._train_logits(inputs)
-        probs = targets.exp()
-        loss = -(probs * torch.log_softmax(logits.double(), dim=-1)).sum() / batch
-        divergence = loss.detach() + torch.xlogy(probs, probs).sum() / batch
+        self.optimizer.clear()
+        divergence = self._gradients(inputs, targets, batch)
         if shared:
             self.share.add([divergence])
-        skip = (divergence < SPENT_NATS).float()
-        self.optimizer.clear()
-        loss.backward()
-        if shared:
             self.share.add([p.grad for p in self.network.parameters() if p.grad is not None])
+        skip = (divergence < SPENT_NATS).float()
         self.optimizer.step(skip)
         if self.averaged is not None:
             self.averaged.update(self.optimizer.steps, skip)
+
+    def _gradients(self, inputs: Any, targets: Tensor, batch: int) -> Tensor:
+        """Compute gradients of the loss on some images of a batch; return their share of its mean divergence."""
+        probs = targets.exp()
+        loss = -(probs * torch.log_softmax(self._train_logits(inputs).double(), dim=-1)).sum() / batch
+        loss.backward()
+        return loss.detach() + torch.xlogy(probs, probs).sum() / batch
 
     def _part(self, batch: int) -> slice:
         """Return the part of a batch whose gradients this process computes."""
@@ -214,6 +218,9 @@ class Trained:
 class FineTuned(Trained):
     """Trains every weight of the student by Adam; dropout is off, and there is no weight decay.
 
+    Where memory runs out in a step, it is made again with activations computed twice, and so are all later ones; where
+    it does while images are predicted, half as many are at one time.
+
     Args:
         pixels: The images as the student sees them, where they are.
         start: Makes the student, on its device, and says what it predicts at first.
@@ -239,6 +246,7 @@ class FineTuned(Trained):
     ):
         self.pixels, self.autocast, self.chunk = pixels, autocast, chunk
         self.share = share or ProcessTeam()
+        self.recomputed: tuple[str, ...] = ()
         self._revealed: RevealedTargets | None = None
         super().__init__(start, spec, protocol, permutation)
 
@@ -248,6 +256,7 @@ class FineTuned(Trained):
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        self.statistics = Statistics(self.norms if self._adapts else [])
         self.units = parameter_units(network, self._inputs(slice(0, min(32, len(self.pixels)))))
         if self.spec.step == "mean":
             self.units = with_mean_one(self.units, network)
@@ -309,8 +318,47 @@ class FineTuned(Trained):
         with self.autocast():
             return self.network(images)
 
-    @torch.no_grad()
+    def _gradients(self, inputs: Tensor, targets: Tensor, batch: int) -> Tensor:
+        if self.recomputed:
+            return self._recomputed_gradients(inputs, targets, batch)
+        self.statistics.note()
+        try:
+            return super()._gradients(inputs, targets, batch)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            lacking = error.with_traceback(None)  # which holds what was computed so far
+        self.statistics.put_back()
+        self.optimizer.clear()
+        clear_device_cache(garbage_collection=True)
+        self.recomputed = self._choose_recomputed(inputs[:1])
+        try:
+            return self._recomputed_gradients(inputs, targets, batch)
+        except RuntimeError as error:  # a network may refuse to be run in parts
+            raise lacking from error
+
+    def _recomputed_gradients(self, inputs: Tensor, targets: Tensor, batch: int) -> Tensor:
+        with recomputing(self.network, self.recomputed):
+            return super()._gradients(inputs, targets, batch)
+
+    def _choose_recomputed(self, images: Tensor) -> tuple[str, ...]:
+        for norm in self.norms:
+            norm.eval()
+        with self.autocast():
+            return choose_parts(self.network, images)
+
     def _predict_logits(self, index: slice) -> Tensor:
+        while True:
+            try:
+                return self._predict_in_chunks(index)
+            except RuntimeError as error:
+                if self.chunk == 1 or not should_reduce_batch_size(error):
+                    raise
+            self.chunk //= 2
+            clear_device_cache(garbage_collection=True)
+
+    @torch.no_grad()
+    def _predict_in_chunks(self, index: slice) -> Tensor:
         predictor = self._predictor.eval()  # batch statistics are for training only
         firsts = range(index.start, index.stop, self.chunk)
         with self.autocast():
