@@ -71,7 +71,9 @@ class Distances:
     def _of(self, source: int, rows: slice, columns: slice) -> Tensor:
         """Return D of one layer; 0 where none of its units varies."""
         total = torch.zeros(length(rows), length(columns), dtype=torch.float64, device=self.device)
-        for left, right in zip(self._units(source, rows), self._units(source, columns), strict=True):
+        others = self._units(source, columns) if columns != rows else None
+        for left in self._units(source, rows):
+            right = next(others) if others else left
             squares = left.square().sum(1)[:, None] + right.square().sum(1)
             total.add_(torch.addmm(squares, left, right.T, alpha=-2).clamp_min_(0), alpha=1 / left.shape[1])
         return total.div_(max(1, len(self._scales[source])))

@@ -119,7 +119,8 @@ def coders(setting: Setting, *, seed: int = 0, trials: int | None = None) -> dic
     batchnorms: tuple[Batchnorm, ...] = ("frozen",) if setting.near else ("frozen", "adapting")
     rates, most, budget = (ADAM_RATES[:3], 6, 8.0) if setting.large else (ADAM_RATES, 30, BUDGET)
     cells: dict[str, Coder] = {"static/static": _alone(preset, LearnerSpec("static"))}
-    alone = [spec for spec in preset.learners if spec.start != "permuted"]  # that one takes its start from another
+    apart = (spec for spec in preset.learners if spec.kind != "adapted")  # which takes its features from another
+    alone = [spec for spec in apart if spec.start != "permuted"]  # which takes its start from another
     cells |= {f"single/{spec.name}": _alone(preset, spec) for spec in alone}
     cells[f"mixture/{preset.name}"] = ByProtocol(preset)
     cells["version-1/standard"] = ByVersionOne(replace(VERSION_ONE, seed=seed))
