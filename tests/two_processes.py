@@ -5,6 +5,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from networks import SmallNet, noise_images, transform
@@ -33,7 +34,7 @@ class Cut(Exception):
 class Watched(FineTuned):
     """Notes how many images there are gradients of at a time, and the bytes kept for them; memory may run out."""
 
-    seen: list[tuple[int, int]] = []
+    seen: ClassVar[list[tuple[int, int]]] = []
     short = 0  # number of the pass in which it does
 
     def _train_logits(self, images):
