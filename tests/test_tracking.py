@@ -110,6 +110,41 @@ def test_each_of_two_processes_logs_the_direction_that_it_codes(environment, tmp
     assert all(same(points, curve(json.loads(output.read_text()), name)) for name, points in logged.items())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("--workers", "2"), ("--workers", "2", "--data-parallel")])
+def test_a_run_that_trains_logs_the_end_of_each_block_once(environment, words):
+    """Whether one process codes both directions, each of two codes one, or both share every batch."""
+    shown, _ = infodist(environment, *PAIR, "-p", "single", *words, "--log-with", "tensorboard", "--json")
+    result, files = json.loads(shown), list(Path(environment["INFODIST_HOME"], "tensorboard").rglob("events.*"))
+    assert sorted(file.parent.name for file in files) == sorted(run.replace(":", "_") for run in RUNS.values())
+    for direction, points in in_tensorboard(environment).items():
+        assert [step for step, _ in points] == [32, 64, 96] and same(points, curve(result, direction))
+    for direction, points in in_tensorboard(environment, "bits_per_image").items():
+        assert same(points, [(images, bits / images) for images, bits in curve(result, direction)])
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_off_goes_on_in_the_same_curve(environment, monkeypatch):
+    class Cut(Exception):
+        pass
+
+    def cut(direction, images, nats):
+        if (direction, images) == ("b_given_a", 64):
+            raise Cut
+
+    for name in ("_LEAST_SECONDS", "_SHARE"):
+        monkeypatch.setattr(f"hf_infodist.coding.checkpoints.{name}", 0.0)
+    monkeypatch.setenv("INFODIST_HOME", environment["INFODIST_HOME"])
+    pair, protocol = prepare_pair("demo:cnn", "demo:vit", Sample("digits", k=96)), resolve_protocol("single")
+    with pytest.raises(Cut), Curves(["tensorboard"], pair, protocol, cut) as curves:
+        distance_of_pair(pair, protocol, on_block=curves)
+    with Curves(["tensorboard"], pair, protocol) as curves:
+        code = distance_of_pair(pair, protocol, on_block=curves)
+        curves.complete({"a_given_b": code.a_given_b, "b_given_a": code.b_given_a})
+    for direction, points in in_tensorboard(environment).items():
+        assert same(points, [(images, to_bits(nats)) for images, nats in getattr(code, direction).curve(96)])
+
+
 def refused(capsys, *words):
     with pytest.raises(SystemExit) as stopped:
         main([*PAIR, *words])

@@ -46,10 +46,10 @@ class Checkpoints:
         Raises:
             UnfitError: If the checkpoint is damaged or belongs to another run.
         """
-        found = sorted(self.folder.glob("[0-9]*/" + _MANIFEST), key=lambda path: int(path.parent.name))
-        if not found:
+        last = self.team.merge({"last": self._last_complete()} if self.team.lead else {})["last"]  # of all the same
+        if not last:
             return
-        folder = found[-1].parent
+        folder = self.folder / last
         if self.team.lead:
             logger.info("going on from the checkpoint at %s images", folder.name)
         digests = self._read_manifest(folder)
@@ -66,6 +66,10 @@ class Checkpoints:
             self._write(run)
             self._last = time.monotonic()
             self._duration = self._last - started
+
+    def _last_complete(self) -> str:
+        found = (manifest.parent.name for manifest in self.folder.glob("[0-9]*/" + _MANIFEST))
+        return max(found, key=int, default="")
 
     def _due(self, run: Coding) -> bool:
         waited = time.monotonic() - self._last
