@@ -200,7 +200,7 @@ def spliced(outputs, other, first):
     return replace(outputs, pixels=pixels, **arrays)
 
 
-@pytest.mark.parametrize("first", [48, 60, 72])
+@pytest.mark.parametrize("first", [60, *(pytest.param(first, marks=pytest.mark.slow) for first in (48, 72))])
 def test_what_a_teacher_says_later_changes_no_earlier_price(pair, thorough, first):
     """Nor what it says of later images of the same block."""
     before, after = thorough.image_nats, coded(with_other_targets(pair, first), THOROUGH).image_nats
@@ -293,6 +293,7 @@ def test_orders_read_the_images_in_their_order(pair, alone):
     assert not np.isclose(so[48:], alone.image_nats[48:]).any()
 
 
+@pytest.mark.slow
 def test_classes_of_other_names_and_number_are_learnt(tmp_path):
     """The student's head is found to be in another order, or is a new one."""
     code = coded(pair_of(noise_images(K), tmp_path, labels="vwxyz"), THOROUGH)
@@ -300,6 +301,7 @@ def test_classes_of_other_names_and_number_are_learnt(tmp_path):
     assert nats["adapted-all-flat"] < nats["uniform"]
 
 
+@pytest.mark.slow
 def test_a_network_without_a_head_gets_one_whose_input_is_read(tmp_path):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""What adapted features are worth to ``thorough``, and what it could be instead: larger batches, fewer passes.
+"""What adapted features are worth to ``thorough``, and what larger batches would be.
 
 ``infodist study adaptation [--data FOLDER] [--pair NAME …] [-k K …] [--variant NAME …] [--output FILE]``
 
