@@ -31,8 +31,9 @@ class Execution:
         home: Folder of the store, of outputs and of checkpoints; `Home.at` if None.
         fresh: Whether to compute what the store has already.
         resume: Whether to leave checkpoints, and to go on from those of an earlier run that was cut off.
-        data_parallel: Whether several processes share each batch instead of having a learner each; for students that
-            are too large otherwise. Agrees with one process up to round-off, so the store has no part in it.
+        data_parallel: Whether several processes share each batch instead of having a learner each; for students whose
+            activations are too large otherwise. Each process has all weights. Agrees with one process up to round-off,
+            so the store has no part in it.
         exclusive: Whether to raise `ClaimedElsewhere` rather than to compute what another process is computing.
         block_by_block: Whether what was paid is told after each block, and not after as many as are coded at once.
     """

@@ -18,6 +18,7 @@ from torch import Tensor
 from hf_infodist.errors import UsageError
 
 FIRST_ERROR = "INFODIST_FIRST_ERROR"  # names a file; the worker that creates it is the one that reports its error
+SENT_NUMBERS = 2**24  # of gradients at one time: 64 MiB
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -50,13 +51,23 @@ class ProcessTeam:
         return {key: value for theirs in everyones for key, value in theirs.items()}
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their sums over all processes."""
-        if self.size == 1:
-            return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        torch.distributed.all_reduce(flat, group=self.group)
-        for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(total.view_as(tensor))
+        """Replace tensors by their sums over all processes; what is sent at one time is a copy of a few of them."""
+        for some in _pieces(tensors) if self.size > 1 else ():
+            flat = torch.cat([tensor.reshape(-1) for tensor in some])
+            torch.distributed.all_reduce(flat, group=self.group)
+            for tensor, total in zip(some, flat.split([tensor.numel() for tensor in some]), strict=True):
+                tensor.copy_(total.view_as(tensor))
+
+
+def _pieces(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    piece: list[Tensor] = []
+    for tensor in tensors:
+        if piece and sum(other.numel() for other in piece) + tensor.numel() > SENT_NUMBERS:
+            yield piece
+            piece = []
+        piece.append(tensor)
+    if piece:
+        yield piece
 
 
 def spread(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import two_processes
 from two_processes import RUNS, Watched, nats
 
+from hf_infodist import processes
 from hf_infodist.coding import trainer
 from hf_infodist.coding.checkpoints import Checkpoints
 from hf_infodist.processes import ProcessTeam
@@ -78,6 +80,15 @@ def test_one_process_goes_on_where_two_have_stopped(made, both, folder, watched)
     resumed = nats(made, RUNS["frozen"], checkpoints=Checkpoints(folder / "left", "key", ProcessTeam()))
     assert len(resumed["seen"]) < len(both[0]["frozen"]["seen"])
     assert np.allclose(resumed["image_nats"], both[0]["frozen"]["image_nats"], rtol=1e-6, atol=1e-9)
+
+
+def test_gradients_are_sent_in_pieces(both):
+    gradients = [torch.ones(numel) for numel in (20, 30, 1, 90, 10)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "SENT_NUMBERS", 50)
+        sizes = [[tensor.numel() for tensor in piece] for piece in processes._pieces(gradients)]
+    assert sizes == [[20, 30], [1], [90], [10]]
+    assert all(one["frozen, in pieces"]["image_nats"] == one["frozen"]["image_nats"] for one in both)
 
 
 def test_where_memory_runs_out_in_one_of_them_both_go_on(both):

@@ -5,6 +5,7 @@ import functools
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -59,25 +60,32 @@ def pairs(tmp_path_factory):
     return {name: pair(name) for name in NETWORKS}
 
 
-def gradients_and_buffers(network, images, parts):
+def gradients_and_buffers(network, images, parts, precision=nullcontext):
     network = copy.deepcopy(network)
     with recomputing(network, parts):
-        network(images).logsumexp(1).sum().backward()
+        with precision():
+            logits = network(images)
+        logits.double().logsumexp(1).sum().backward()
     return [parameter.grad for parameter in network.parameters()] + list(network.buffers())
 
 
+def bf16():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("precision", [nullcontext, bf16])
 @pytest.mark.parametrize("adapting", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_gradients_and_statistics_are_the_same_and_the_blocks_are_run_again(name, adapting):
+def test_gradients_and_statistics_are_the_same_and_the_blocks_are_run_again(name, adapting, precision):
     network, images, runs = make(name), torch.randn(4, 3, 12, 12), []
     parts = choose_parts(network, images[:1])
     assert set(parts) >= BLOCKS[name]
     for module in network.modules():
         module.train(adapting and isinstance(module, nn.BatchNorm2d))
-    wanted = gradients_and_buffers(network, images, ())
+    wanted = gradients_and_buffers(network, images, (), precision)
     inner = next(network.get_submodule(min(BLOCKS[name])).children())
     inner.register_forward_hook(lambda *_: runs.append(1))
-    found = gradients_and_buffers(network, images, parts)
+    found = gradients_and_buffers(network, images, parts, precision)
     assert len(runs) == 2 and len(found) == len(wanted)
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from networks import SmallNet, noise_images, transform
 
+from hf_infodist import processes
 from hf_infodist.coding import checkpoints
 from hf_infodist.coding.checkpoints import Checkpoints
 from hf_infodist.coding.finetuned import FineTuned
@@ -87,6 +88,8 @@ def main(folder):
         cut_off(made, RUNS[name], team, folder / name)
         found[f"{name}, resumed"] = nats(made, RUNS[name], team, checkpoints=Checkpoints(folder / name, "key", team))
     found["frozen, short"] = nats(made, RUNS["frozen"], team, short=3 * team.index)  # in one of them
+    processes.SENT_NUMBERS = 50
+    found["frozen, in pieces"] = nats(made, RUNS["frozen"], team)
     cut_off(made, RUNS["frozen"], team, folder / "left")  # for a single process to go on from
     (folder / f"{team.index}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
