@@ -8,7 +8,7 @@
    fused one, and of the learner's step replayed as a CUDA graph; batches of 8 and 32; all as shares of what the device
    makes of a product of large matrices.
 3. ``together``: several learners of one network, a process each, against one.
-4. ``stacked``: gradients of small fully connected networks, stacked by `torch.func`, against one after the other.
+4. ``stacked``: gradients of small fully connected networks, stacked by ``torch.func``, against one after the other.
 5. ``compare``: two networks under ``standard`` and ``thorough``, everything counted.
 6. ``matrix``: eleven networks under ``standard``; under ``thorough`` by the directions of ``compare``, not run.
 
