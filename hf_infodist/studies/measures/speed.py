@@ -245,7 +245,7 @@ def together_rates(name: str, learners: int, images: int, device: torch.device, 
 
 
 def stacked_rates(width: int, learners: int, device: torch.device, rounds: int = 7, steps: int = 50) -> list[float]:
-    """Return gradients a second of fully connected networks, in sum: one after the other, and stacked by ``torch.func``.
+    """Return gradients a second of fully connected networks, in sum: each alone, and stacked by ``torch.func``.
 
     Args:
         width: Of two hidden layers, on pictures of 28 pixels and ten classes; batches of 8.
