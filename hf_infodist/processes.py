@@ -61,11 +61,13 @@ class ProcessTeam:
 
 def _pieces(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     piece: list[Tensor] = []
+    numbers = 0
     for tensor in tensors:
-        if piece and sum(other.numel() for other in piece) + tensor.numel() > SENT_NUMBERS:
+        if piece and numbers + tensor.numel() > SENT_NUMBERS:
             yield piece
-            piece = []
+            piece, numbers = [], 0
         piece.append(tensor)
+        numbers += tensor.numel()
     if piece:
         yield piece
 

@@ -8,6 +8,8 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
+from hf_infodist.outputs.arrays import Pixels
+
 SIZE = 12
 
 
@@ -46,6 +48,17 @@ def noise_images(k=200, seed=0):
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (k, 4, 4, 3), dtype=np.uint8)
     return [Image.fromarray(array).resize((SIZE, SIZE), Image.Resampling.BILINEAR) for array in coarse]
+
+
+def noise_pixels(k, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)):
+    """The same as a student sees it."""
+    values = torch.stack([transform(image) for image in noise_images(k)]).mul(255).round().to(torch.uint8)
+    return Pixels(values.numpy(), mean, std)
+
+
+@torch.no_grad()
+def logits_of(net, pixels):
+    return net(pixels.batch(slice(0, len(pixels)), "cpu", torch.float64)).numpy()
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import SmallNet, noise_images, transform
+from networks import SmallNet, noise_pixels
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,7 +17,7 @@ from hf_infodist.coding.learners import Start
 from hf_infodist.coding.targets import PricedTargets, RevealedTargets, Targets
 from hf_infodist.coding.units import parameter_units, with_mean_one
 from hf_infodist.outputs import arrays
-from hf_infodist.outputs.arrays import Pixels, placed
+from hf_infodist.outputs.arrays import placed
 from hf_infodist.protocol import PROTOCOLS
 
 K, CLASSES = 96, 5
@@ -29,8 +29,7 @@ SPECS = {name: [spec for spec in PROTOCOLS[name].learners if spec.trained][-1] f
 
 @pytest.fixture(scope="module")
 def pixels():
-    values = torch.stack([transform(image) for image in noise_images(K)]).mul(255).round().to(torch.uint8)
-    return Pixels(values.numpy(), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    return noise_pixels(K, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from networks import SmallNet, noise_images, transform
+from networks import SmallNet, logits_of, noise_images, noise_pixels, transform
 from scipy.spatial.distance import cdist
 from sklearn.preprocessing import StandardScaler
 from test_processes import in_threads
@@ -28,7 +28,6 @@ from hf_infodist.coding.trainer import train_codelength
 from hf_infodist.distances.cost import closed_form_flops, coding_bytes
 from hf_infodist.distances.distance import codelength
 from hf_infodist.models.load import load_classifier
-from hf_infodist.outputs.arrays import Pixels
 from hf_infodist.pair import Execution, Pair, prepare_pair
 from hf_infodist.processes import ProcessTeam
 from hf_infodist.protocol import CODING_VERSION, LABEL_PROTOCOLS, PROTOCOLS, CodingProtocol, LearnerSpec
@@ -44,13 +43,7 @@ ALONE = replace(THOROUGH, name="alone", learners=TUNED[1:] + ADAPTED, reduction=
 
 @pytest.fixture(scope="module")
 def pixels():
-    values = torch.stack([transform(image) for image in noise_images(K)]).mul(255).round().to(torch.uint8)
-    return Pixels(values.numpy(), (0.0,) * 3, (1.0,) * 3)
-
-
-def logits_of(net, pixels):
-    with torch.no_grad():
-        return net(pixels.batch(slice(0, len(pixels)), "cpu", torch.float64)).numpy()
+    return noise_pixels(K)
 
 
 @pytest.fixture(scope="module")

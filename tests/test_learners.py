@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import SmallNet, noise_images, transform
+from networks import SmallNet, logits_of, noise_pixels
 
 from hf_infodist.coding.finetuned import FineTuned, Schedule
 from hf_infodist.coding.learners import Start
 from hf_infodist.coding.targets import PricedTargets, Targets
-from hf_infodist.outputs.arrays import Pixels
 from hf_infodist.protocol import PROTOCOLS, CodingProtocol, LearnerSpec
 
 K, CLASSES = 96, 5
@@ -18,13 +17,7 @@ K, CLASSES = 96, 5
 
 @pytest.fixture(scope="module")
 def pixels():
-    values = torch.stack([transform(image) for image in noise_images(K)]).mul(255).round().to(torch.uint8)
-    return Pixels(values.numpy(), (0.0,) * 3, (1.0,) * 3)
-
-
-def logits_of(net, pixels):
-    with torch.no_grad():
-        return net(pixels.batch(slice(0, len(pixels)), "cpu", torch.float64)).numpy()
+    return noise_pixels(K)
 
 
 def fine_tuned(pixels, protocol, net=None, **spec):

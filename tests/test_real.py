@@ -13,6 +13,7 @@ import pytest
 from realdata import build_or_skip
 
 from hf_infodist import load_classifier, rank_checkpoints
+from hf_infodist.environment import keep_freed_memory
 from hf_infodist.pair import Execution
 
 ROOT = Path(__file__).parent.parent
@@ -173,6 +174,7 @@ class Clock:
 @pytest.mark.slow
 def test_candidates_take_little_longer_than_their_forward_passes(tmp_path):
     """EfficientNet-Lite0 and others with other heads, 1000 labelled photographs."""
+    keep_freed_memory()  # as the command line does: else whether it is kept depends on which tests were before
     lite0, photos = map(build_or_skip, ("lite0", "photos.parquet"))
     first = load_classifier(str(lite0))
     candidates = [copy.deepcopy(first) for _ in range(3)]

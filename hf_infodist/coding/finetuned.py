@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from hf_infodist.protocol import CodingProtocol, LearnerSpec
 from hf_infodist.results.codelength import HEAD_IMAGES
 
 _WHOLE = slice(None)
+Made = TypeVar("Made")
 _MOST_READ = 1e30  # of a feature, where training diverges: its square is a number still
 
 
@@ -219,7 +220,7 @@ class FineTuned(Trained):
     """Trains every weight of the student by Adam; dropout is off, and there is no weight decay.
 
     Where memory runs out in a step, it is made again with activations computed twice, and so are all later ones; where
-    it does while images are predicted, half as many are at one time.
+    it does while images are predicted or read, half as many are at one time.
 
     Args:
         pixels: The images as the student sees them, where they are.
@@ -270,17 +271,17 @@ class FineTuned(Trained):
         """Return which layers are read of the network as it is."""
         return choose_layers(self._predictor.eval(), self.start.heads, self._inputs(slice(0, 2)))
 
-    @torch.no_grad()
     def read(self, rows: slice, layers: Sequence[Layer]) -> tuple[NDArray, ...]:
         """Return what the network as it is makes of images: logits, features and layers, ``[n, ...]``, all finite."""
-        network, made = self._predictor.eval(), []
-        for first in range(rows.start, rows.stop, self.chunk):
-            pixels = self._inputs(slice(first, min(first + self.chunk, rows.stop)))
-            with self.autocast(), reading(network, layers, len(pixels)) as values:
-                outputs = logits_and_features(network, self.start.heads, pixels)
+        network = self._predictor.eval()
+
+        def made(images: Tensor) -> list[NDArray]:
+            with reading(network, layers, len(images)) as values:
+                outputs = logits_and_features(network, self.start.heads, images)
             parts = (torch.nan_to_num(part.to(self.dtype)) for part in (*outputs, values()))
-            made.append([part.clamp(-_MOST_READ, _MOST_READ).cpu().numpy() for part in parts])
-        return tuple(np.concatenate(parts) for parts in zip(*made, strict=True))
+            return [part.clamp(-_MOST_READ, _MOST_READ).cpu().numpy() for part in parts]
+
+        return tuple(np.concatenate(parts) for parts in zip(*self._in_chunks(rows, made), strict=True))
 
     def _inputs(self, index: Index) -> Tensor:
         return self.pixels.batch(index, self.device, self.dtype)
@@ -348,18 +349,17 @@ class FineTuned(Trained):
             return choose_parts(self.network, images)
 
     def _predict_logits(self, index: slice) -> Tensor:
+        return torch.cat(self._in_chunks(index, self._predictor.eval()))  # batch statistics are for training only
+
+    def _in_chunks(self, rows: slice, made: Callable[[Tensor], Made]) -> list[Made]:
+        """Return what is made of images, a few at a time: half as many from where on memory runs out."""
         while True:
             try:
-                return self._predict_in_chunks(index)
+                with torch.no_grad(), self.autocast():
+                    firsts = range(rows.start, rows.stop, self.chunk)
+                    return [made(self._inputs(slice(i, min(i + self.chunk, rows.stop)))) for i in firsts]
             except RuntimeError as error:
                 if self.chunk == 1 or not should_reduce_batch_size(error):
                     raise
             self.chunk //= 2
             clear_device_cache(garbage_collection=True)
-
-    @torch.no_grad()
-    def _predict_in_chunks(self, index: slice) -> Tensor:
-        predictor = self._predictor.eval()  # batch statistics are for training only
-        firsts = range(index.start, index.stop, self.chunk)
-        with self.autocast():
-            return torch.cat([predictor(self._inputs(slice(i, min(i + self.chunk, index.stop)))) for i in firsts])

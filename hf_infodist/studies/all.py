@@ -207,7 +207,8 @@ def main(
     failures = run_all(commands, output)
     done = [(words[0], one) for words in commands if (one := _done(output, words))]
     took = [(study, f"{one.seconds / 60:.1f}", f"{one.core_seconds / 60:.1f}") for study, one in done]
-    sys.stdout.write(text_table(("study", "minutes", "of a core"), took) + "\n")
+    if took:
+        sys.stdout.write(text_table(("study", "minutes", "of a core"), took) + "\n")
     if failures:
         rows = [(one.study, one.why, one.command) for one in failures]
         sys.stdout.write(text_table(("failed", "why", "alone"), rows, left=(0, 1, 2)) + "\n")
