@@ -143,8 +143,9 @@ class CodingProtocol:
 
     @property
     def coding(self) -> int:
-        """Version of the coding that its numbers are of, which is part of every key: the newest of its learners'."""
-        return max(learner.coding for learner in self.learners)
+        """Version of the coding that its numbers are of, which is part of every key."""
+        afresh = self.targets == "soft" and any(learner.start == "nothing" for learner in self.learners)
+        return 4 if afresh else max(learner.coding for learner in self.learners)
 
     def blocks(self, k: int) -> Iterator[tuple[int, int]]:
         """Yield the half-open ranges in which ``k`` images are priced and then learnt from."""
@@ -187,7 +188,7 @@ _LABELS = (  # learners of what classes are called; a model costs next to nothin
     LearnerSpec("uniform", prior=1e-3),
     LearnerSpec("map", prior_if_named=1e-3),
     LearnerSpec("permuted", prior_if_named=1e-3),
-    LearnerSpec("static", prior_if_named=8.0),  # as likely as all kernels together: few images leave little to learn
+    LearnerSpec("static", prior_if_named=8.0),  # as likely as all that begin with it: few images leave little to learn
 )
 
 
@@ -202,6 +203,8 @@ _KERNELS = (
     _kernel("penultimate", flat=True),
     _kernel("logits", gamma=0.1, flat=True),
     _kernel("all", start="permuted", prior_if_named=1e-3),
+    _kernel("all", start="nothing"),  # a student may be surer than its teacher of what they have in common
+    _kernel("all", start="nothing", flat=True),
 )
 _LABEL_KERNELS = (  # a drawn label says little, so much is made of what it says
     *(_kernel("all", noise=0.1, gain=gain) for gain in (2.0, 4.0, 8.0)),
@@ -256,10 +259,11 @@ LABEL_PROTOCOLS: dict[str, CodingProtocol] = {
 SUCCESSORS = {"probe": "standard", "quick": "standard"}
 """Presets of earlier versions that another one beats on every pair, and which."""
 
-CODING_VERSION = 3
-"""Raised whenever a change of the code changes the number that the same models, images and protocol get.
+CODING_VERSION = 4
+"""Raised whenever a change of the code changes the number that the same models, images and preset get.
 
-Version 3 brought adapted features, and left all other learners as they were in version 2: `LearnerSpec.coding`. So
+Version 3 brought adapted features to ``thorough``; version 4 brought kernels that begin with nothing to ``standard`` and
+``thorough``, which of labels had them before. Both left all other learners as they were in version 2. So
 `CodingProtocol.coding` is part of every key of the store and of checkpoints: only what has changed is computed again.
 """
 
