@@ -203,8 +203,8 @@ _KERNELS = (
     _kernel("penultimate", flat=True),
     _kernel("logits", gamma=0.1, flat=True),
     _kernel("all", start="permuted", prior_if_named=1e-3),
-    _kernel("all", start="nothing"),  # a student may be surer than its teacher of what they have in common
-    _kernel("all", start="nothing", flat=True),
+    _kernel("all", start="nothing", prior_if_named=1e-4),  # unlikely; it is in the pool that they count
+    _kernel("first", start="nothing", flat=True, prior_if_named=1e-4),
 )
 _LABEL_KERNELS = (  # a drawn label says little, so much is made of what it says
     *(_kernel("all", noise=0.1, gain=gain) for gain in (2.0, 4.0, 8.0)),
