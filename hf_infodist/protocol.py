@@ -262,8 +262,8 @@ SUCCESSORS = {"probe": "standard", "quick": "standard"}
 CODING_VERSION = 4
 """Raised whenever a change of the code changes the number that the same models, images and preset get.
 
-Version 3 brought adapted features to ``thorough``; version 4 brought kernels that begin with nothing to ``standard`` and
-``thorough``, which of labels had them before. Both left all other learners as they were in version 2. So
+Version 3 brought adapted features to ``thorough``; version 4 brought kernels that begin with nothing, which labels had
+before, to ``standard`` and ``thorough``. Both left all other learners as they were in version 2. So
 `CodingProtocol.coding` is part of every key of the store and of checkpoints: only what has changed is computed again.
 """
 

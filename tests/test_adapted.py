@@ -323,16 +323,17 @@ def test_processes_code_what_one_codes_to_the_bit():
 # Versions and costs
 
 
-def test_only_protocols_with_adapted_features_are_of_version_three():
+def test_only_what_has_changed_has_another_version():
     versions = {name: protocol.coding for name, protocol in PROTOCOLS.items()}
-    assert versions.pop("thorough") == CODING_VERSION == 3 and set(versions.values()) == {2}
-    assert replace(THOROUGH, learners=TUNED).coding == 2
-    assert {name: protocol.coding for name, protocol in LABEL_PROTOCOLS.items()}["standard"] == 2
+    assert versions.pop("standard") == versions.pop("thorough") == CODING_VERSION == 4
+    assert set(versions.values()) == {2} == {protocol.coding for protocol in LABEL_PROTOCOLS.values()}
+    assert replace(THOROUGH, learners=TUNED).coding == 2 and replace(THOROUGH, learners=TUNED + ADAPTED).coding == 3
 
 
 def older(protocol):
     """Return a preset as version 2 had it."""
-    return replace(protocol, learners=tuple(spec for spec in protocol.learners if spec.kind != "adapted"))
+    kept = (spec for spec in protocol.learners if spec.kind != "adapted" and spec.start != "nothing")
+    return replace(protocol, learners=tuple(kept))
 
 
 def test_numbers_of_the_older_learners_count_as_older_and_are_computed_again(pair, store, capsys):
@@ -343,15 +344,15 @@ def test_numbers_of_the_older_learners_count_as_older_and_are_computed_again(pai
     assert replace(record, protocol=replace(before, name="before")).current
     new = codelength(pair.b, pair.a, images, protocol="thorough")
     records = sorted(Store().records(), key=lambda record: record.coding)
-    assert new.nats != old.nats and [(one.coding, one.current) for one in records] == [(2, False), (3, True)]
+    assert new.nats != old.nats and [(one.coding, one.current) for one in records] == [(2, False), (4, True)]
     assert records[0].codelength.nats == old.nats  # kept where it was
     again = CodelengthRecord.from_dict(records[1].to_dict())
-    assert again.current and again.coding == 3
+    assert again.current and again.coding == 4
 
 
 def test_the_version_is_in_the_key(monkeypatch):
     keys = [codelength_key_of(["a", "b"], ("xy", "xy"), THOROUGH, "cpu")]
-    monkeypatch.setattr(LearnerSpec, "coding", property(lambda spec: 4))
+    monkeypatch.setattr(CodingProtocol, "coding", property(lambda protocol: 5))
     assert codelength_key_of(["a", "b"], ("xy", "xy"), THOROUGH, "cpu") not in keys
 
 

@@ -219,3 +219,21 @@ def test_information_transfer_is_what_a_known_model_saves_on_its_labels(images):
     a, b = classifier(SmallNet()), classifier(SmallNet(seed=1))
     known = codelength(b, b, images[:48], protocol="sampled").nats
     assert information_transfer(b, a, images[:48]) == codelength(b, a, images[:48], protocol="sampled").nats - known
+
+
+def test_a_student_that_is_sure_overpays_less_for_a_teacher_that_is_not_as_a_kernel_may_begin_with_nothing():
+    standard = PROTOCOLS["standard"]
+    kept = tuple(spec for spec in standard.learners if spec.start != "nothing")
+    without, images = dataclasses.replace(standard, name="without", learners=kept), noise_images(400)
+
+    def both(factor):
+        sure = SmallNet()
+        with torch.no_grad():
+            for parameter in sure.head.parameters():
+                parameter.mul_(factor)
+        return [nats(sure, SmallNet(seed=1), images, protocol) for protocol in (standard, without)]
+
+    now, before = both(10.0)
+    assert now < 0.95 * before
+    now, before = both(1.0)
+    assert now == pytest.approx(before, rel=0.01)

@@ -13,9 +13,9 @@ from hf_infodist.models.load import load_classifier
 from hf_infodist.protocol import PROTOCOLS
 from hf_infodist.results.store import Store
 
-KEYS = {  # as the store has had them since version 2 of the coding, and of `thorough` since version 3
-    "standard": "429a5cf4f21eaa7b9eb793d400f1c8f8",
-    "thorough": "fcbc951dfb40cb082b7ed802cfba1a9b",
+KEYS = {  # as the store has had them since version 2 of the coding; of `standard` and `thorough` since version 4
+    "standard": "ea3ee28960ba0b976ebfa9caa9d03f9e",
+    "thorough": "bedb69645779862e2488815ca67bb95d",
     "single": "d7d95e4caf4c73e61aafbbad684cf4e3",
     "paper": "d504ccd1e29348b73ff08315fdc2ec57",
     "blockwise": "03467b1990c8019aa3b8d855d6f465d7",
