@@ -1,4 +1,4 @@
-"""What `thorough` could be instead is coded as it is, but for what is varied."""
+"""What `standard` and `thorough` could be instead is coded as they are, but for what is varied."""
 
 import json
 from dataclasses import replace
@@ -16,6 +16,16 @@ def test_variants_are_thorough_but_for_what_is_varied():
     assert VARIANTS["batch-16"] == replace(thorough, name="batch-16", batch=16)
     left = [learner for learner in thorough.learners if learner not in VARIANTS["unadapted"].learners]
     assert {learner.kind for learner in left} == {"adapted"}
+
+
+def test_variants_of_standard_differ_in_what_begins_with_nothing():
+    standard, learners = PROTOCOLS["standard"], {name: VARIANTS[name].learners for name in VARIANTS}
+    assert [spec for spec in standard.learners if spec.start != "nothing"] == list(learners["begun"])
+    first = [spec for spec in learners["begun"] if (spec.kind, spec.start) == ("kernel", "student")]
+    twins = learners["twins"][len(learners["begun"]) :]
+    assert [(spec.features, spec.flat) for spec in twins] == [(spec.features, spec.flat) for spec in first]
+    assert {spec.name for spec in learners["as-likely"]} == {spec.name for spec in standard.learners}
+    assert set(standard.learners) < set(learners["twins"])
 
 
 def test_the_study_says_what_each_variant_costs(capsys):

@@ -1,4 +1,4 @@
-"""What adapted features are worth to ``thorough``, and what larger batches would be.
+"""What kernels that begin with nothing are worth to ``standard``, adapted features and larger batches to ``thorough``.
 
 ``infodist study adaptation [--data FOLDER] [--pair NAME …] [-k K …] [--variant NAME …] [--output FILE]``
 
@@ -23,11 +23,25 @@ from hf_infodist.studies.networks.pairs import PAIRS, default_data, load_pair
 from hf_infodist.studies.report.options import Data, File, one_of
 from hf_infodist.studies.report.output import show_json
 
-_THOROUGH, _NAMES = PROTOCOLS["thorough"], tuple(setting.name for setting in PAIRS)
+_STANDARD, _THOROUGH, _NAMES = PROTOCOLS["standard"], PROTOCOLS["thorough"], tuple(setting.name for setting in PAIRS)
+_BEGUN = tuple(learner for learner in _STANDARD.learners if learner.start != "nothing")
+_AFRESH = tuple(learner for learner in _STANDARD.learners if learner.start == "nothing")
+_TWINS = tuple(
+    replace(learner, start="nothing", prior_if_named=_AFRESH[0].prior_if_named)
+    for learner in _BEGUN
+    if learner.kind == "kernel" and learner.start == "student"
+)
 _UNADAPTED = tuple(learner for learner in _THOROUGH.learners if learner.kind != "adapted")
 VARIANTS: dict[str, CodingProtocol] = {
-    "standard": PROTOCOLS["standard"],
-    "unadapted": replace(_THOROUGH, name="unadapted", learners=_UNADAPTED),  # the preset of version 2
+    "standard": _STANDARD,
+    "begun": replace(_STANDARD, name="begun", learners=_BEGUN),  # the preset of version 2
+    "as-likely": replace(
+        _STANDARD,
+        name="as-likely",
+        learners=_BEGUN + tuple(replace(learner, prior_if_named=1.0) for learner in _AFRESH),
+    ),
+    "twins": replace(_STANDARD, name="twins", learners=_BEGUN + _TWINS),
+    "unadapted": replace(_THOROUGH, name="unadapted", learners=_UNADAPTED),
     "thorough": _THOROUGH,
     "batch-16": replace(_THOROUGH, name="batch-16", batch=16),
     "batch-32": replace(_THOROUGH, name="batch-32", batch=32),
