@@ -1,4 +1,4 @@
-"""What kernels that begin with nothing are worth to ``standard``, adapted features and larger batches to ``thorough``.
+"""What kernels that begin with nothing are worth to ``standard``, and adapted features to ``thorough``.
 
 ``infodist study adaptation [--data FOLDER] [--pair NAME …] [-k K …] [--variant NAME …] [--output FILE]``
 
