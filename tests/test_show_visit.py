@@ -247,6 +247,27 @@ def test_comparing_on_a_phone_leads_to_the_answer(visit):
     page.wait_for_function("document.activeElement.id === 'result' && scrollY > 100")
 
 
+@pytest.mark.parametrize("moved_on", [False, True])
+def test_an_answer_of_a_slow_server_is_led_to_unless_the_visitor_has_moved_on(visit, moved_on):
+    page = visit(f"{PAIR}&k=90", **screen("phone", "light"))
+    page.locator("#go").click()
+    page.locator("#result h2").wait_for()
+    page.wait_for_function("document.activeElement.id === 'result'")
+    page.evaluate("document.querySelector('#result section').dataset.old = 'yes'")
+    asked = []
+    page.route("**/queue/join*", lambda route: route.continue_() if asked else asked.append(route))
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("#go").click()
+    page.wait_for_function("document.activeElement.id === 'result' && scrollY > 100")  # to what was there before
+    if moved_on:
+        page.mouse.wheel(0, -5000)
+        page.wait_for_function("scrollY < 10")
+    asked[0].continue_()
+    page.locator("#result section:not([data-old])").wait_for()
+    page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    assert (page.evaluate("scrollY") > 100) != moved_on
+
+
 def test_an_error_is_led_to_and_focused(visit):
     page = visit(PAIR, **screen("phone", "light"))
     page.locator("#place .js-plotly-plot").wait_for()

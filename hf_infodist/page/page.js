@@ -91,20 +91,22 @@ let awaited = null;
 const wrongs = (way) => way[1].map((id) => document.querySelector(`#${id} .wrong`)).filter(Boolean);
 const go = (way) => {
   const old = [...wrongs(way), document.querySelector(`#${way[3]} section`)];
-  awaited = { way, old, until: Date.now() + 1500, followed: false };
+  awaited = { way, old, until: Date.now() + 1500, followed: false, led: false };
   setTimeout(arrive, 1600);  // the same answer again changes nothing on the page
 };
 const arrive = () => {
   if (!awaited) return;
-  const { way, old, until, followed } = awaited, place = document.getElementById(way[3]);
-  const fresh = (element) => element && (!old.includes(element) || Date.now() > until);
+  const { way, old, until, followed, led } = awaited, place = document.getElementById(way[3]);
+  const fresh = (element) => element && (!old.includes(element) || (!led && Date.now() > until));
   const wrong = wrongs(way).find(fresh), answer = fresh(place.querySelector("section"));
   if (document.querySelector(`#${way[2]} .progress`) && !followed) {
     awaited.followed = true;
     turn(document.getElementById(way[2]));
   }
   if (!wrong && !answer) return;
-  awaited = null;
+  // What was there before may be the answer, or the server is slow and the answer is still to come.
+  if (old.includes(wrong || place.querySelector("section"))) awaited.led = true;
+  else awaited = null;
   turn(wrong ? wrong.closest("[aria-live]") : place);
 };
 const turn = (target) => {
@@ -184,6 +186,9 @@ document.addEventListener("keydown", (event) => {
   if (event.target.closest?.("#nearest-model")) go(WAYS[1]);
   if (event.target.closest?.("#atlas-model")) go(WAYS[2]);
 }, true);
+for (const used of ["pointerdown", "keydown", "wheel"]) {
+  addEventListener(used, () => { if (awaited?.led) awaited = null; }, true);  // the visitor has gone on: stay
+}
 addEventListener("resize", () => { const width = input("width"); if (width) say(width, String(innerWidth)); });
 new MutationObserver(dress).observe(document.body, { childList: true, subtree: true });
 dress();
