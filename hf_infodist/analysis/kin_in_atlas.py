@@ -54,7 +54,8 @@ def lineage_in_atlas(
     settings = protocol_of(atlas, protocol)
     if not names:
         everybody: list[Member | str] = [*members_of(atlas)]
-        matrix, beside = atlas_distances(atlas, (), settings, execution=execution, **options), []
+        matrix = atlas_distances(atlas, (), settings, execution=execution, match_classes=True, **options)
+        beside = []
     else:
         asked = [_find(atlas, name) for name in dict.fromkeys([*names, *reference])]
         new = any(isinstance(one, str) for one in asked)
@@ -65,7 +66,8 @@ def lineage_in_atlas(
             why = "it has none of the same architecture, and strangers of one are nearer to each other than to others"
             raise UnfitError(what, why, f"infodist nearest {names[0]} --atlas {atlas.folder}")
         everybody = [*asked, *beside]
-        matrix = pairwise_distances(everybody, drawn, protocol=settings, execution=execution, **options)
+        options |= {"execution": execution, "match_classes": True}
+        matrix = pairwise_distances(everybody, drawn, protocol=settings, **options)
     others = {*reference, *(member.id for member in beside)}
     families = [_family(one) for one in everybody]
     return Lineage.of(matrix, _declared(everybody), families=families, reference=others)

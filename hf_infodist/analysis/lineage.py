@@ -118,6 +118,7 @@ class Lineage(Shown):
         lines += [
             f"{one.model} is the same function as {', '.join(one.copies)}" for one in self.descents if one.copies
         ]
+        lines += self.matrix.matches()
         lines += _silences(self.descents)
         lines += [words for one in self.descents if (words := one.words())]
         return "\n".join(lines)

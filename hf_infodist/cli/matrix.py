@@ -87,11 +87,12 @@ def all_pairs(
     """
     from hf_infodist.distances.answers import Question, find_answer
 
-    question = Question(tuple(names), sample, coding.resolve(sample.seed), "matrix")
+    kind = "lineage" if options.get("match_classes") else "matrix"
+    question = Question(tuple(names), sample, coding.resolve(sample.seed), kind)
     if options.get("measure", _INFODIST) == _INFODIST and (answer := find_answer(question)):
         from hf_infodist.results.files import of_codes
 
-        return of_codes(answer.models, answer.codes, answer.images, question.protocol, answer.twins)
+        return of_codes(answer.models, answer.codes, answer.images, question.protocol, answer.twins, answer.matched)
     say(f"loading {len(names)} models and {sample.images}")
     from hf_infodist.distances.pairwise import pairwise_distances
 

@@ -59,7 +59,8 @@ class Question:
         names: Of models.
         sample: The images, by name.
         protocol: How students are trained and priced.
-        kind: Of answer: ``pair``, ``complexity`` of the second model given the first, ``matrix``, or ``transfer``.
+        kind: Of answer: ``pair``, ``complexity`` of the second model given the first, ``matrix``, ``lineage``, which
+            is a matrix of models whose classes have been matched, or ``transfer``.
         label: Column of the classes, of kind ``transfer``, if it is named.
     """
 
@@ -105,6 +106,7 @@ class Answer:
         twins: Pairs of models that are one network.
         labels: Class of each image, of kind ``transfer``.
         classes: Their names.
+        matched: Models whose classes have been matched, and with whom, of kind ``lineage``.
     """
 
     models: tuple[ModelRecord, ...]
@@ -114,6 +116,7 @@ class Answer:
     twins: tuple[Direction, ...] = ()
     labels: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
+    matched: tuple[Direction, ...] = ()
 
 
 def find_answer(question: Question, home: Path | None = None) -> Answer | None:
@@ -138,8 +141,9 @@ def find_answer(question: Question, home: Path | None = None) -> Answer | None:
     for record in records.values() if len(records) <= _TOLD else ():
         logger.info("found in the store: %s", record)
     models = tuple(ModelRecord(**model) for model in note["models"])
-    lists = (tuple(map(tuple, note["twins"])), tuple(note["labels"]), tuple(note["classes"]))
-    return Answer(models, ImagesRecord(**note["images"]), note["device"], codes, *lists)
+    twins, matched = (tuple(map(tuple, note[pairs])) for pairs in ("twins", "matched"))
+    known = twins, tuple(note["labels"]), tuple(note["classes"]), matched
+    return Answer(models, ImagesRecord(**note["images"]), note["device"], codes, *known)
 
 
 class Watch:
@@ -177,6 +181,7 @@ class Watch:
             "twins": list(answer.twins),
             "labels": list(answer.labels),
             "classes": list(answer.classes),
+            "matched": list(answer.matched),
         }
         path = self.home.answer_to(self.key)
         new = path.with_name(f".{path.name}-{uuid.uuid4().hex}")

@@ -16,13 +16,14 @@ from hf_infodist.baselines.table import measure_pair
 from hf_infodist.coding.keys import device_of
 from hf_infodist.distances.answers import Answer, Question, Watch
 from hf_infodist.distances.local import work_together
-from hf_infodist.distances.plan import Entry, Plan, Status, Tracker
+from hf_infodist.distances.naming import Match, Rows, find_matches
+from hf_infodist.distances.plan import Entry, Plan, Status, Tracker, Worker
 from hf_infodist.distances.progress import in_notebook, watched_pairs
-from hf_infodist.errors import UsageError
+from hf_infodist.errors import InfodistError, UsageError
 from hf_infodist.images.request import DEFAULT_IMAGES, Sample, SampleOptions
 from hf_infodist.images.sample import Images, load_images
 from hf_infodist.models.classifier import Classifier
-from hf_infodist.models.load import check_name, load_classifier
+from hf_infodist.models.load import Renamed, check_name, load_classifier
 from hf_infodist.outputs.arrays import Outputs
 from hf_infodist.outputs.forward import compute_outputs
 from hf_infodist.pair import Execution, Pair
@@ -52,6 +53,7 @@ def pairwise_distances(
     on_plan: Callable[[Plan], None] | None = None,
     on_status: Callable[[Status], None] | None = None,
     setup: Callable[[], None] | None = None,
+    match_classes: bool = False,
     **sample: Unpack[SampleOptions],
 ) -> PairwiseMatrix:
     """Compare every model with every other.
@@ -74,6 +76,8 @@ def pairwise_distances(
         on_plan: Called once it is known what is missing; nothing is computed if it raises.
         on_status: Called about every second; a bar in a notebook if None.
         setup: Called first in every other process; a function of a module.
+        match_classes: Whether classes that share no names are matched before anything is counted, by what the models
+            say, as `find_matches` does: who is kin of whom does not depend on names.
         **sample: How many images, in which order, and the other fields of a `Sample`.
 
     Raises:
@@ -90,7 +94,8 @@ def pairwise_distances(
     execution = execution or Execution()
     if compute:
         return _measure_all(models, load_images(wanted), compute, make_accelerator(), execution)
-    watch = Watch(Question(tuple(models), wanted, settings, "matrix"), execution.home)
+    kind = "lineage" if match_classes else "matrix"
+    watch = Watch(Question(tuple(models), wanted, settings, kind), execution.home)
     accelerator = make_accelerator()
     drawn = load_images(wanted)
     entries = tuple(Entry.of(model, load_classifier(model), drawn) for model in models)
@@ -102,9 +107,14 @@ def pairwise_distances(
     plan.forget_failures()
     if on_plan:
         on_plan(plan)
+    matched = _match_classes(plan) if match_classes else {}
+    if matched:
+        plan = replace(plan, entries=tuple(_renamed(plan, i, matched) for i in range(len(entries))), directions={})
+        plan.choose(shard)
+        plan.forget_failures()
     with watched_pairs(on_status, in_notebook()) as tell:
         _carry_out(plan, workers, engine, address, tell, setup)
-    return _assemble(plan, watch)
+    return _assemble(plan, watch, tuple((i, match.like) for i, match in sorted(matched.items())))
 
 
 def _check(models: Sequence[AnyModel], workers: int, shard: tuple[int, int], engine: str) -> None:
@@ -161,7 +171,29 @@ def _carry_out(
         on_status(tracker.status())
 
 
-def _assemble(plan: Plan, watch: Watch) -> PairwiseMatrix:
+def _match_classes(plan: Plan) -> dict[int, Match]:
+    """Find what classes are called by others; models that cannot be run are left as they are, and told of later."""
+    worker = Worker(plan, make_accelerator())
+
+    def logits(model: int) -> Rows | None:
+        try:
+            return np.asarray(worker.outputs(model).logits)
+        except InfodistError:
+            return None
+
+    return find_matches([entry.labels for entry in plan.entries], logits)
+
+
+def _renamed(plan: Plan, model: int, matched: dict[int, Match]) -> Entry:
+    entry = plan.entries[model]
+    if model not in matched:
+        return entry
+    own, labels = entry.model, matched[model].labels
+    named = replace(own, labels=labels) if isinstance(own, Classifier) else Renamed(own, labels)
+    return replace(entry, model=named, labels=labels)
+
+
+def _assemble(plan: Plan, watch: Watch, matched: tuple[tuple[int, int], ...] = ()) -> PairwiseMatrix:
     """Read the matrix from the store, and note that it answers what was asked."""
     records, images = tuple(entry.record for entry in plan.entries), plan.images.record
     twins = {*plan.twins, *((j, i) for i, j in plan.twins)}
@@ -174,8 +206,8 @@ def _assemble(plan: Plan, watch: Watch) -> PairwiseMatrix:
         direction: failures[key] for direction, key in keys.items() if direction not in found and key in failures
     }
     if len(codes) == len(keys):
-        watch.keep(Answer(records, images, plan.where, codes, plan.twins), keys)
-    return replace(of_codes(records, codes, images, plan.protocol, plan.twins), errors=errors)
+        watch.keep(Answer(records, images, plan.where, codes, plan.twins, matched=matched), keys)
+    return replace(of_codes(records, codes, images, plan.protocol, plan.twins, matched), errors=errors)
 
 
 # Baselines

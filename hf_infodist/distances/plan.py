@@ -18,7 +18,7 @@ from hf_infodist.distances.code import ClaimedElsewhere, code_pair, directed
 from hf_infodist.errors import NoSpaceError, UnfitError, refused_by_system
 from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
-from hf_infodist.models.load import load_classifier
+from hf_infodist.models.load import Renamed, load_classifier
 from hf_infodist.models.member import Member
 from hf_infodist.outputs.arrays import Outputs
 from hf_infodist.outputs.forward import compute_outputs, outputs_key
@@ -43,7 +43,7 @@ class Entry:
         outputs: Key of its outputs.
     """
 
-    model: str | nn.Module | Classifier
+    model: str | nn.Module | Classifier | Renamed
     record: ModelRecord
     labels: tuple[str, ...]
     outputs: str
@@ -244,10 +244,14 @@ class Worker:
         try:
             if not self.plan.has_outputs(model):
                 logger.info("running %s on %d images", self.plan.entries[model].record.id, len(self.plan.images))
-                self._outputs(self._load(model))
+                self.outputs(model)
         finally:
             claim.release()
         return True
+
+    def outputs(self, model: int) -> Outputs:
+        """Return what a model says of the images; it is run if it has not been."""
+        return self._outputs(self._load(model))
 
     def teach(self, key: str) -> bool:
         """Compute a codelength and put it into the store, or leave a note why not; False if another is at it."""

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,21 @@ from hf_infodist.models.source import Source, refusing
 from hf_infodist.models.weights import fetch_weights
 
 
+@dataclass(frozen=True, eq=False)
+class Renamed:
+    """A model whose classes go by other names than its own.
+
+    Attributes:
+        model: As `load_classifier` takes it.
+        labels: A name per class.
+    """
+
+    model: str | os.PathLike[str] | nn.Module | Classifier | Renamed
+    labels: tuple[str, ...]
+
+
 def load_classifier(
-    name: str | os.PathLike[str] | nn.Module | Classifier,
+    name: str | os.PathLike[str] | nn.Module | Classifier | Renamed,
     *,
     transform: Callable[[Image.Image], Tensor] | None = None,
     labels: Sequence[str] | None = None,
@@ -40,7 +53,8 @@ def load_classifier(
 
     Args:
         name: ``org/name[@revision]`` on the Hub, ``timm:NAME``, ``torchvision:NAME[@WEIGHTS]``, a local folder,
-            ``random:NAME`` (same architecture, fresh weights), ``demo:cnn``, ``demo:vit``, or a loaded module.
+            ``random:NAME`` (same architecture, fresh weights), ``demo:cnn``, ``demo:vit``, a loaded module, or one of
+            these `Renamed`.
         transform: RGB image → pixels ``[3, H, W]``. Needed for plain modules; elsewhere instead of the model's own.
         labels: A name per class, instead of the model's own.
         seed: Seed of the fresh weights of ``random:NAME``.
@@ -62,6 +76,8 @@ def load_classifier(
     """
     if isinstance(name, Classifier):
         return name
+    if isinstance(name, Renamed):
+        return replace(load_classifier(name.model, pickles=pickles), labels=name.labels)
     if isinstance(name, nn.Module):
         name = _unwrapped(name)
         source, module = replace(_recognise(name), headless=headless), _copied(name).cpu()

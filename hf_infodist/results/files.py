@@ -47,6 +47,7 @@ def merge(matrices: Sequence[PairwiseMatrix]) -> PairwiseMatrix:
     np.fill_diagonal(nats, 0)
     failures: dict[tuple[int, int], str] = {}
     twins: set[tuple[int, int]] = set()
+    matched: dict[tuple[int, int], None] = {}
     prices: dict[tuple[int, int], NDArray[np.float64]] = {}
     for matrix in matrices:
         place = [models.index(model) for model in matrix.models]
@@ -63,6 +64,7 @@ def merge(matrices: Sequence[PairwiseMatrix]) -> PairwiseMatrix:
         failures |= {(place[i], place[j]): text for (i, j), text in matrix.errors.items()}
         prices = {(place[i], place[j]): each for (i, j), each in matrix.image_nats.items()} | prices
         twins |= {(min(place[i], place[j]), max(place[i], place[j])) for i, j in matrix.twins}
+        matched |= {(place[i], place[j]): None for i, j in matrix.matched}
     failures = {pair: text for pair, text in failures.items() if np.isnan(nats[pair])}
     return replace(
         first,
@@ -71,6 +73,7 @@ def merge(matrices: Sequence[PairwiseMatrix]) -> PairwiseMatrix:
         stderr_nats=errors,
         errors=failures,
         twins=tuple(sorted(twins)),
+        matched=tuple(matched),
         image_nats=prices,
     )
 
@@ -95,6 +98,7 @@ def of_codes(
     images: ImagesRecord,
     protocol: CodingProtocol,
     twins: Sequence[tuple[int, int]] = (),
+    matched: Sequence[tuple[int, int]] = (),
 ) -> PairwiseMatrix:
     """Return the matrix of codelengths by teacher and student; others are missing, but for those of twins."""
     nats, errors = (np.full((len(models), len(models)), np.nan) for _ in range(2))
@@ -106,7 +110,15 @@ def of_codes(
     for direction, code in codes.items():
         nats[direction], errors[direction] = code.nats, code.stderr_nats
     return PairwiseMatrix(
-        tuple(models), nats, errors, INFODIST, images, protocol, twins=tuple(twins), image_nats=prices
+        tuple(models),
+        nats,
+        errors,
+        INFODIST,
+        images,
+        protocol,
+        twins=tuple(twins),
+        matched=tuple(matched),
+        image_nats=prices,
     )
 
 

@@ -37,6 +37,8 @@ class PairwiseMatrix(Shown):
         errors: What went wrong, by (teacher, student), one line each.
         twins: Pairs (i, j), i < j, with identical weights, preprocessing and labels: one network under two names. They
             are at distance 0 without being run, and have their numbers with third models in common.
+        matched: Pairs (i, j): the classes of i, which share no name with those of others, were taken for those of j by
+            what both say, where that was asked for. Codelengths are then lower, as nobody has to find out.
         image_nats: Price of each image by (teacher, student), ``[k]``, where it is known: differences of two distances
             are paired by them. No file of a matrix has it.
     """
@@ -49,6 +51,7 @@ class PairwiseMatrix(Shown):
     protocol: CodingProtocol | None = None
     errors: dict[tuple[int, int], str] = field(default_factory=dict)
     twins: tuple[tuple[int, int], ...] = ()
+    matched: tuple[tuple[int, int], ...] = ()
     image_nats: Mapping[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,6 +76,7 @@ class PairwiseMatrix(Shown):
             stderr_nats=self.stderr_nats[here],
             errors={new: self.errors[old] for old, new in moved(self.errors).items()},
             twins=tuple(sorted((min(pair), max(pair)) for pair in moved(self.twins).values())),
+            matched=tuple(moved(self.matched).values()),
             image_nats={new: self.image_nats[old] for old, new in moved(self.image_nats).items()},
         )
 
@@ -96,6 +100,7 @@ class PairwiseMatrix(Shown):
             "stderr_nats": _to_lists(self.stderr_nats),
             "distances": _to_lists(self.distances),
             "twins": [list(pair) for pair in self.twins],
+            "matched": [list(pair) for pair in self.matched],
             "errors": [{"teacher": i, "student": j, "error": text} for (i, j), text in sorted(self.errors.items())],
             "images": vars(self.images).copy(),
             "protocol": self.protocol.to_dict() if self.protocol else None,
@@ -121,6 +126,7 @@ class PairwiseMatrix(Shown):
             CodingProtocol.from_dict(fields["protocol"]) if fields["protocol"] else None,
             {(error["teacher"], error["student"]): error["error"] for error in fields["errors"]},
             tuple((i, j) for i, j in fields["twins"]),
+            tuple((i, j) for i, j in fields.get("matched", ())),  # which older files do not have
         )
 
     def text(self, unit: Unit = Unit.BITS) -> str:
@@ -133,8 +139,17 @@ class PairwiseMatrix(Shown):
         rows = [[name, *(self._cell(i, j, unit) for j in columns)] for i, name in enumerate(names)]
         lines = [f"{what}, {sample}", text_table(["", *map(str, columns)], rows, names=names, numbered=True)]
         lines += [f"{i} and {j} are the same network" for i, j in self.twins]
+        lines += self.matches()
         lines += [f"{i} given {j} failed: {text}" for (i, j), text in sorted(self.errors.items())]
         return "\n".join(lines)
+
+    def matches(self) -> list[str]:
+        """Say whose classes were taken for whose."""
+        names = [model.id for model in self.models]
+        return [
+            f"classes of {names[i]} share no name with others, and were taken for those of {names[j]} by what both say"
+            for i, j in self.matched
+        ]
 
     @property
     def summary(self) -> str:

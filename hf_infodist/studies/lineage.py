@@ -77,7 +77,7 @@ def measure(facts: Sequence[Grown], networks: Sequence[Classifier], images: Any,
         family = [network for network, one in zip(networks, facts, strict=True) if one.architecture == architecture]
         logger.info("measuring all pairs of %d networks: %s", len(family), architecture)
         if len(family) > 1:
-            matrices.append(pairwise_distances(family, images, protocol=PROTOCOLS[protocol]))
+            matrices.append(pairwise_distances(family, images, protocol=PROTOCOLS[protocol], match_classes=True))
     return merge(matrices)
 
 
@@ -123,7 +123,7 @@ def edges(matrix: PairwiseMatrix, facts: Sequence[Grown]) -> dict[str, Any]:
     names = [model.id for model in matrix.models]
     logs = np.log(np.maximum(matrix.nats, 1e-12))
     for one in facts:
-        if one.parent is None or one.birth.how in (*COPIES, "labels") or one.id not in names:
+        if one.parent is None or one.birth.how in COPIES or one.id not in names:
             continue
         others = [names.index(r.id) for r in roots if r.architecture == one.architecture and r.root != one.root]
         i, j = names.index(one.id), names.index(one.parent)

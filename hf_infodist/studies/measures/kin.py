@@ -12,7 +12,7 @@ from hf_infodist.analysis.relations import Descent
 from hf_infodist.results.matrix import PairwiseMatrix
 from hf_infodist.studies.networks.births import Birth
 
-COPIES = ("neurons", "rounded")
+COPIES = ("neurons", "rounded", "labels")
 
 
 @dataclass(frozen=True)

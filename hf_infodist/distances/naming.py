@@ -1,0 +1,115 @@
+"""Which class is which where models name them otherwise: told by what they say of the same images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_infodist.coding.label_learners import MOST_PERMUTED
+from hf_infodist.models.heads import match_labels, named
+
+Labels = tuple[str, ...]
+Rows = NDArray[np.floating]
+_LEAST_LOG_PROB = -30.0  # of a model that is certain: one image must not rule a class out for ever
+
+
+@dataclass(frozen=True)
+class Match:
+    """What the classes of a model are called by others.
+
+    Attributes:
+        labels: A name for each of its classes.
+        like: Number of the model with which they were matched.
+    """
+
+    labels: Labels
+    like: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """Log-probabilities of a model, ``[k, C]``, and how far its images are from their mean in all, in nats."""
+
+    log_probs: Rows
+    spread: float
+
+    @classmethod
+    def of(cls, logits: Rows) -> "_Said":
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        log_probs = np.maximum(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), _LEAST_LOG_PROB)
+        mean = np.maximum(np.log(np.exp(log_probs).mean(axis=0)), _LEAST_LOG_PROB)
+        return cls(log_probs, float((np.exp(log_probs) * (log_probs - mean)).sum()))
+
+    @property
+    def probs(self) -> Rows:
+        return np.exp(self.log_probs)
+
+
+def find_matches(labels: Sequence[Labels], logits: Callable[[int], Rows | None]) -> dict[int, Match]:
+    """Find what classes are called by others, for models that share their number of classes and no names.
+
+    Models with as many classes whose names agree have one label space. That of most models, the first of several,
+    keeps its names, and each other one takes them: classes of two models are matched one to one so that the sum of
+    KL(p ‖ q) + KL(q ‖ p) over the images is least (Hungarian method), and of all pairs of a model of either space
+    the one that agrees best decides. Nobody is matched who agrees no better than each model does with its own mean.
+    Classes that are numbered, and not named, keep their numbers.
+
+    Args:
+        labels: Names of the classes of each model.
+        logits: Of a model, by its number, ``[k, C]``, the same images for all; None if they cannot be had.
+
+    Returns:
+        The models whose classes were given other names, by number.
+    """
+    found: dict[int, Match] = {}
+    for count in sorted({len(each) for each in labels}):
+        spaces = _spaces([i for i, each in enumerate(labels) if len(each) == count and named(each, each)], labels)
+        if len(spaces) < 2 or count > MOST_PERMUTED:
+            continue
+        said = {i: _Said.of(rows) for space in spaces for i in space if (rows := logits(i)) is not None}
+        most, *rest = sorted(spaces, key=len, reverse=True)  # the first of several
+        for space in rest:
+            found |= _taken_over(space, most, labels, said)
+    return found
+
+
+def _spaces(models: Sequence[int], labels: Sequence[Labels]) -> list[list[int]]:
+    """Return groups of models whose names agree with those of the first of the group."""
+    spaces: list[list[int]] = []
+    for i in models:
+        own = next((space for space in spaces if match_labels(labels[i], labels[space[0]])), None)
+        if own:
+            own.append(i)
+        else:
+            spaces.append([i])
+    return spaces
+
+
+def _taken_over(
+    space: Sequence[int], others: Sequence[int], labels: Sequence[Labels], said: dict[int, _Said]
+) -> dict[int, Match]:
+    """Return the models of a space under the names of another one; none if they cannot be matched."""
+    pairs = [(i, j) for i in space for j in others if i in said and j in said]
+    matched = [(*_matched(said[i], said[j]), i, j) for i, j in pairs]
+    apart, rows, i, j = min(matched, key=lambda one: one[0], default=(np.inf, [], 0, 0))
+    if not pairs or apart >= said[i].spread + said[j].spread:
+        return {}
+    names = {row: labels[j][column] for row, column in enumerate(rows)}  # of the classes of i
+    found = {}
+    for each in space:
+        places = match_labels(labels[each], labels[i])
+        assert places is not None
+        renamed = dict(zip(places, names.values(), strict=True))
+        found[each] = Match(tuple(renamed[row] for row in range(len(rows))), j)
+    return found
+
+
+def _matched(one: _Said, other: _Said) -> tuple[float, list[int]]:
+    """Return how far two models are apart once classes are matched, in nats, and the other's class for each."""
+    from scipy.optimize import linear_sum_assignment
+
+    agreement = one.probs.T @ other.log_probs + one.log_probs.T @ other.probs  # [one's, other's]
+    rows, columns = linear_sum_assignment(agreement, maximize=True)
+    own = float((one.probs * one.log_probs).sum() + (other.probs * other.log_probs).sum())
+    return own - float(agreement[rows, columns].sum()), columns.tolist()
