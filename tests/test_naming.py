@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from hf_infodist.analysis.atlas import add_models, head_of
+from hf_infodist.analysis.kin_in_atlas import lineage_in_atlas
 from hf_infodist.cli import main
 from hf_infodist.distances.naming import find_matches
 from hf_infodist.distances.pairwise import pairwise_distances
+from hf_infodist.images.request import Sample
+from hf_infodist.images.sample import load_images
 from hf_infodist.models.load import Renamed, load_classifier
 from hf_infodist.models.names import DEMO
+from hf_infodist.results.atlas.folder import Atlas
 from hf_infodist.results.matrix import PairwiseMatrix
 from hf_infodist.studies.networks.pairs import relabelled
 
@@ -135,3 +140,12 @@ def test_the_command_sees_a_copy_under_hidden_names_and_says_so(tmp_path, monkey
     assert "./hidden is the same function as demo:cnn" in outputs[0].out
     assert "classes of ./hidden share no name with others, and were taken for those of demo:cnn" in outputs[0].out
     assert outputs[1].out == outputs[0].out
+
+
+def test_an_atlas_sees_a_copy_under_hidden_names(tmp_path):
+    model, stranger = load_classifier("demo:cnn"), load_classifier("demo:vit")
+    images = load_images(Sample("digits", k=48))
+    atlas = Atlas.begin(tmp_path / "atlas", head_of(images))
+    assert not add_models(atlas, [model, stranger, relabelled(model)], images).failed
+    rows = {one.model: one for one in lineage_in_atlas(atlas).descents}
+    assert rows["demo:cnn"].copies == ("demo:cnn relabelled",) and rows["demo:vit"].relation == "none"

@@ -36,9 +36,10 @@ def lineage(
 
     Each pair of models of one architecture is held against the other pairs: kin are nearer than strangers. It takes
     several models of that architecture without common ancestors, among those that are named or of the reference, of
-    whom nothing else is asked. What cards declare is shown beside. It is read from a matrix, or from all pairs of the
-    models; of these only what the store does not have is computed. With an atlas, models that are named are held
-    against its models of the same architecture, and of those that it does not have only they are run.
+    whom nothing else is asked. Classes that share no name with those of others are matched with them first, by what is
+    said of the images. What cards declare is shown beside. It is read from a matrix, which is taken as it is, or from
+    all pairs of the models; of these only what the store does not have is computed. With an atlas, models that are
+    named are held against its models of the same architecture, and of those that it does not have only they are run.
 
     Example: infodist lineage models.txt -i digits
     """

@@ -177,7 +177,7 @@ def _match_classes(plan: Plan) -> dict[int, Match]:
 
     def logits(model: int) -> Rows | None:
         try:
-            return np.asarray(worker.outputs(model).logits)
+            return np.asarray(worker.outputs(model).logits[:])
         except InfodistError:
             return None
 
