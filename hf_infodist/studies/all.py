@@ -80,7 +80,7 @@ STEPS = (
     ),
     Step("frontier", _CHECKPOINTS + " --work {work}/frontier -k 1000"),
     Step("cost", _CHECKPOINTS + "/cost.json"),
-    Step("throughput"),
+    Step("throughput", "--images 16 --rounds 7"),
     Step("adaptation", "--data {data} --output {output}/adaptation.json"),
     Step("device", "--data {data} -k 500 --output {output}/device.json"),
     Step("scaling"),
