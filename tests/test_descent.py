@@ -13,7 +13,7 @@ from hf_infodist.results.matrix import PairwiseMatrix
 from hf_infodist.results.records import ImagesRecord, ModelRecord
 from hf_infodist.studies import lineage as study
 from hf_infodist.studies import run_study
-from hf_infodist.studies.measures.kin import answers, ask, grown, part, scores, unrelated_groups
+from hf_infodist.studies.measures.kin import COPIES, answers, ask, grown, part, scores, unrelated_groups
 from hf_infodist.studies.networks import forest as _forest
 from hf_infodist.studies.networks.births import KINDS, mixed
 from hf_infodist.studies.networks.changes import swapped
@@ -34,10 +34,10 @@ def world(networks, kin=1.5, seed=0):
     for i, a in enumerate(networks):
         for j, b in enumerate(networks):
             pairs = ((a, b), (b, a))
-            copy = any(x.birth.how in ("neurons", "rounded") and x.parent == y.id for x, y in pairs)
+            copy = any(x.birth.how in COPIES and x.parent == y.id for x, y in pairs)
             nats[i, j] = 0 if i == j else 1e-3 if copy else nats[i, j] * np.exp(-kin * (a.root == b.root))
     for i, a in enumerate(networks):  # a copy is as far from others as its original
-        if a.birth.how in ("neurons", "rounded"):
+        if a.birth.how in COPIES:
             j = [one.id for one in networks].index(a.parent)
             others = [x for x in range(n) if x not in (i, j)]
             nats[i, others], nats[others, i] = nats[j, others], nats[others, j]
@@ -61,7 +61,7 @@ def test_who_sees_kin_and_copies_has_every_score():
     assert len(found) == len(networks)
     for relation in ("copy", "kin"):
         assert summary[relation]["precision"]["share"] == summary[relation]["recall"]["share"] == 1
-    assert summary["copy"]["recall"]["count"] == 12 and summary["kin"]["recall"]["count"] == 48
+    assert summary["copy"]["recall"]["count"] == 18 and summary["kin"]["recall"]["count"] == 42
     assert summary["alone"]["share"] == 1
 
 
