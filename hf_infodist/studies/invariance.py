@@ -1,6 +1,6 @@
 """Which measures stay as they are when a network is re-parameterised (figure 1, table 1).
 
-``infodist study invariance --work FOLDER [--scale small] [--seeds 3] [--output FOLDER]``
+``infodist study invariance --work FOLDER [--scale small] [--seeds 3] [--network plain] [--output FOLDER]``
 
 θ_A and θ_B start from the same random weights and are trained on the two halves of the classes. θ_A is then changed as
 appendix B.1 says, and every measure is taken between what it has become and θ_B, on held-out images of all classes:
@@ -12,7 +12,7 @@ appendix B.1 says, and every measure is taken between what it has become and θ_
 - initialisation: θ_A trained from other random weights, or from a network trained on another dataset.
 - architecture: θ_A trained with another width or depth.
 
-The networks are ResNets with BatchNorm; the first four are done to ResNets without it, too.
+The networks are ResNets with BatchNorm; the first four are done to ResNets without it (``plain``), too.
 
 A measure m is as invariant as its relative change |m(c) − m| / |m| is small, m being what it says of the unmodified
 pair, averaged over the coefficients c of a scenario. That of a similarity is of the value itself, as in the paper. A
@@ -30,7 +30,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -55,7 +55,7 @@ from hf_infodist.studies.networks.setting import Options, Setting
 from hf_infodist.studies.networks.zoo import tensors
 from hf_infodist.studies.report import curves as _curves
 from hf_infodist.studies.report.curves import Panel
-from hf_infodist.studies.report.options import typed
+from hf_infodist.studies.report.options import one_of, typed
 from hf_infodist.studies.report.output import provenance
 
 FACTORS, SHARES = (0.3, 3.0, 10.0), (0.5, 1.0)  # powers of two would round nothing
@@ -205,13 +205,21 @@ def finish(command: str, setting: Setting, kinds: dict[str, list[dict[str, Any]]
     return "\n\n".join(f"{name}\n{as_text(rows)}" for name, rows in tables.items())
 
 
-def main(context: typer.Context, options: Options) -> None:
+def main(
+    context: typer.Context,
+    options: Options,
+    networks: Annotated[list[str], one_of(("batchnorm", "plain"), "--network", what="with BatchNorm or without")] = [
+        "batchnorm",
+        "plain",
+    ],
+) -> None:
     """Train and measure what is missing, seed by seed, and show by how much each measure changes."""
     setting = options.setting()
     train, test = _setting.load_data(setting)
     shapes = {"batchnorm": setting.network}
     if setting.plain:
         shapes["plain"] = replace(setting.network, batch_norm=False)
+    shapes = {name: shape for name, shape in shapes.items() if name in networks}
     kinds: dict[str, list[dict[str, Any]]] = {name: [] for name in shapes}
     text = ""
     with one_thread(make_accelerator().device):
