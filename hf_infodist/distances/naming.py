@@ -65,12 +65,9 @@ def find_matches(labels: Sequence[Labels], logits: Callable[[int], Rows | None])
     found: dict[int, Match] = {}
     for count in sorted({len(each) for each in labels}):
         spaces = _spaces([i for i, each in enumerate(labels) if len(each) == count and named(each, each)], labels)
-        if len(spaces) < 2 or count > MOST_PERMUTED:
-            continue
-        said = {i: _Said.of(rows) for space in spaces for i in space if (rows := logits(i)) is not None}
-        most, *rest = sorted(spaces, key=len, reverse=True)  # the first of several
-        for space in rest:
-            found |= _taken_over(space, most, labels, said)
+        most, *rest = sorted(spaces, key=len, reverse=True) or [[]]  # the first of several
+        for space in rest if count <= MOST_PERMUTED else ():
+            found |= _taken_over(space, most, labels, logits)
     return found
 
 
@@ -87,21 +84,28 @@ def _spaces(models: Sequence[int], labels: Sequence[Labels]) -> list[list[int]]:
 
 
 def _taken_over(
-    space: Sequence[int], others: Sequence[int], labels: Sequence[Labels], said: dict[int, _Said]
+    space: Sequence[int], others: Sequence[int], labels: Sequence[Labels], logits: Callable[[int], Rows | None]
 ) -> dict[int, Match]:
     """Return the models of a space under the names of another one; none if they cannot be matched."""
-    pairs = [(i, j) for i in space for j in others if i in said and j in said]
-    matched = [(*_matched(said[i], said[j]), i, j) for i, j in pairs]
-    apart, rows, i, j = min(matched, key=lambda one: one[0], default=(np.inf, [], 0, 0))
-    if not pairs or apart >= said[i].spread + said[j].spread:
+    own = {i: _Said.of(rows) for i in space if (rows := logits(i)) is not None}
+    best, columns, chosen, like = np.inf, list[int](), space[0], others[0]
+    for j in others:  # one at a time: what a thousand models say does not fit
+        if (rows := logits(j)) is None:
+            continue
+        said = _Said.of(rows)
+        for i, one in own.items():
+            apart, matched = _matched(one, said)
+            if apart < min(best, one.spread + said.spread):
+                best, columns, chosen, like = apart, matched, i, j
+    if not columns:
         return {}
-    names = {row: labels[j][column] for row, column in enumerate(rows)}  # of the classes of i
+    names = [labels[like][column] for column in columns]  # of the classes of the chosen one
     found = {}
     for each in space:
-        places = match_labels(labels[each], labels[i])
+        places = match_labels(labels[each], labels[chosen])
         assert places is not None
-        renamed = dict(zip(places, names.values(), strict=True))
-        found[each] = Match(tuple(renamed[row] for row in range(len(rows))), j)
+        renamed = dict(zip(places, names, strict=True))
+        found[each] = Match(tuple(renamed[row] for row in range(len(names))), like)
     return found
 
 
