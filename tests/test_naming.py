@@ -12,6 +12,7 @@ from hf_infodist.analysis.kin_in_atlas import lineage_in_atlas
 from hf_infodist.cli import main
 from hf_infodist.distances.naming import find_matches
 from hf_infodist.distances.pairwise import pairwise_distances
+from hf_infodist.errors import UsageError
 from hf_infodist.images.request import Sample
 from hf_infodist.images.sample import load_images
 from hf_infodist.models.load import Renamed, load_classifier
@@ -112,6 +113,11 @@ def test_strangers_cost_under_matched_names_what_they_cost_under_their_own():
     known = pairwise_distances([model, stranger], **sample).nats
     assert np.allclose(pairwise_distances([model, hidden], **sample, match_classes=True).nats, known, rtol=1e-6)
     assert (pairwise_distances([model, hidden], **sample).nats[~np.eye(2, dtype=bool)] > known[known > 0]).all()
+
+
+def test_baselines_know_classes_by_name_alone():
+    with pytest.raises(UsageError, match="no classes are matched for linear CKA"):
+        pairwise_distances(["demo:cnn", "demo:vit"], "digits", k=8, measure="linear CKA", match_classes=True)
 
 
 def test_a_renamed_model_is_the_same_under_other_names():

@@ -92,6 +92,9 @@ def pairwise_distances(
         if isinstance(model, str):
             check_name(model)
     execution = execution or Execution()
+    if compute and match_classes:
+        why = "baselines compare outputs class by class, under the names that the classes have"
+        raise UsageError(f"no classes are matched for {measure}", why, "leave out match_classes, or the measure")
     if compute:
         return _measure_all(models, load_images(wanted), compute, make_accelerator(), execution)
     kind = "lineage" if match_classes else "matrix"
