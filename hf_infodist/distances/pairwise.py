@@ -93,7 +93,7 @@ def pairwise_distances(
             check_name(model)
     execution = execution or Execution()
     if compute and match_classes:
-        why = "baselines compare outputs class by class, under the names that the classes have"
+        why = "only codelengths are worked out under names that were matched"
         raise UsageError(f"no classes are matched for {measure}", why, "leave out match_classes, or the measure")
     if compute:
         return _measure_all(models, load_images(wanted), compute, make_accelerator(), execution)
