@@ -64,9 +64,9 @@ STEPS = (
     Step("placing", "--data {data} --work {work}/placing --output {output}/placing.json"),
     Step("paired_errors", _NETWORKS + "paired"),
     Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set
-    Step(
+    Step(  # a third of what it does by itself
         "transfer", _NETWORKS + "starts --data {data} --labels 200 --seeds 1 --rate 2e-3 --rate 5e-3"
-    ),  # a third of all
+    ),
     Step("start_errors", _NETWORKS + "starts"),
     Step("questions", _NETWORKS + "questions --figures {output}/..", True),  # of zoo_map, datasets_map and transfer
     Step("lineage", _NETWORKS + "forests"),
