@@ -189,18 +189,8 @@ def test_invariance_runs_from_data_to_figures(tmp_path, capsys, few_places):
         assert len(table["d_p"]) == scenarios + 3 and table["output/KL(A‖B)"]["scaling"]["mean"] < 1e-4
         assert table["representation/L2"]["neuron swapping"]["mean"] > 0.01
         assert "architecture" not in table["parameter/L2"]
-    words = [
-        "--work",
-        str(tmp_path),
-        *SMALL,
-        "--seeds",
-        "1",
-        "--network",
-        "plain",
-        "--output",
-        str(tmp_path / "plain"),
-    ]
-    run_study("invariance", words)
+    words = ["--work", str(tmp_path), *SMALL, "--seeds", "1", "--output", str(tmp_path / "plain")]
+    run_study("invariance", [*words, "--network", "plain"])
     alone = json.loads((tmp_path / "plain" / "invariance.json").read_text())["runs"]
     assert alone.keys() == {"plain"} and alone["plain"] == fields["runs"]["plain"]
 

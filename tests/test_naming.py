@@ -12,13 +12,18 @@ from hf_infodist.analysis.kin_in_atlas import lineage_in_atlas
 from hf_infodist.cli import main
 from hf_infodist.distances.naming import find_matches
 from hf_infodist.distances.pairwise import pairwise_distances
+from hf_infodist.distances.verify import verify
 from hf_infodist.errors import UsageError
+from hf_infodist.home import Home
 from hf_infodist.images.request import Sample
 from hf_infodist.images.sample import load_images
 from hf_infodist.models.load import Renamed, load_classifier
 from hf_infodist.models.names import DEMO
+from hf_infodist.page.matrices import known_groups
+from hf_infodist.pair import Execution
 from hf_infodist.results.atlas.folder import Atlas
 from hf_infodist.results.matrix import PairwiseMatrix
+from hf_infodist.results.store import Store
 from hf_infodist.studies.networks.pairs import relabelled
 
 ANIMALS, NONSENSE = ("cat", "dog", "emu", "fox", "gnu"), ("v", "w", "x", "y", "z")
@@ -105,6 +110,31 @@ def test_a_copy_under_hidden_names_costs_nothing_once_they_are_matched():
     assert again.matched == same.matched and again.only([1]).matched == () and same.only([1, 0]).matched == ((0, 1),)
     older = {name: value for name, value in same.to_dict().items() if name != "matched"}
     assert PairwiseMatrix.from_dict(older).matched == ()
+
+
+def test_what_costs_otherwise_under_matched_names_says_so_in_the_store(tmp_path):
+    """It is no answer to what the pair costs as it is, it is made again as it was made, and all else is as ever."""
+    shutil.copytree(DEMO / "vit", tmp_path / "hidden")
+    file = tmp_path / "hidden" / "config.json"
+    hidden = {str(row): f"secret {row}" for row in range(10)}
+    labels = {"id2label": hidden, "label2id": {name: int(row) for row, name in hidden.items()}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | labels))
+    models, home = ["demo:cnn", str(tmp_path / "hidden"), "random:demo:cnn"], tmp_path / "home"
+    execution = Execution(home=home)
+    store = Store(Home.at(home).codelengths)
+    matched = pairwise_distances(models, "digits", k=24, execution=execution, match_classes=True)
+    assert matched.matched == ((1, 0),)
+    records = list(store.records())
+    flagged = [one for one in records if one.classes]
+    assert len(records) == 6 and len(flagged) == 4 and all("classes matched" in str(one) for one in flagged)
+    assert all(models[1] in (one.teacher.id, one.student.id) for one in flagged)
+    assert all(verdict.same for _, verdict in verify(flagged[:2]))
+    assert {len(group.models) for group in known_groups([], store.folder)} == {2}
+    plain = pairwise_distances(models, "digits", k=24, execution=execution)
+    assert sum(not one.classes for one in store.records()) == 6 and plain.nats[0, 1] != matched.nats[0, 1]
+    (group,) = known_groups([], store.folder)
+    place = [group.models.index(model.id) for model in plain.models]
+    assert np.array_equal(group.matrix.only(place).nats, plain.nats)
 
 
 def test_strangers_cost_under_matched_names_what_they_cost_under_their_own():

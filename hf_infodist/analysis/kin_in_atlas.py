@@ -52,10 +52,10 @@ def lineage_in_atlas(
         UnfitError: If the images are others than those of the atlas.
     """
     settings = protocol_of(atlas, protocol)
+    options |= {"execution": execution, "match_classes": True}
     if not names:
         everybody: list[Member | str] = [*members_of(atlas)]
-        matrix = atlas_distances(atlas, (), settings, execution=execution, match_classes=True, **options)
-        beside = []
+        matrix, beside = atlas_distances(atlas, (), settings, **options), []
     else:
         asked = [_find(atlas, name) for name in dict.fromkeys([*names, *reference])]
         new = any(isinstance(one, str) for one in asked)
@@ -66,7 +66,6 @@ def lineage_in_atlas(
             why = "it has none of the same architecture, and strangers of one are nearer to each other than to others"
             raise UnfitError(what, why, f"infodist nearest {names[0]} --atlas {atlas.folder}")
         everybody = [*asked, *beside]
-        options |= {"execution": execution, "match_classes": True}
         matrix = pairwise_distances(everybody, drawn, protocol=settings, **options)
     others = {*reference, *(member.id for member in beside)}
     families = [_family(one) for one in everybody]

@@ -57,8 +57,10 @@ def lineage(
         from hf_infodist.results.files import read_matrix
 
         everybody = list(dict.fromkeys([*names, *others]))
-        matched = {"match_classes": True}
-        known = read_matrix(matrix) if matrix else all_pairs(context, everybody, sample, coding, work, **matched)
+        if matrix:
+            known = read_matrix(matrix)
+        else:
+            known = all_pairs(context, everybody, sample, coding, work, match_classes=True)
         from hf_infodist.analysis.lineage import Lineage
         from hf_infodist.models.declared import read_declared
         from hf_infodist.models.families import read_families

@@ -15,7 +15,7 @@ from hf_infodist.coding.nats import kl_nats
 from hf_infodist.outputs.arrays import Rows
 
 MOST_PERMUTED = 4096  # classes; their evidence is a square matrix
-_LEAST_LOG_PROB = -30.0  # of a student that is certain: one image must not rule a permutation out for ever
+LEAST_LOG_PROB = -30.0  # of a student that is certain: one image must not rule a permutation out for ever
 _BALANCED = 1e-3  # largest error of a row sum at which Sinkhorn's iteration ends
 _MOST_ITERATIONS = 50
 _PROOF_NATS = 7.0  # about ln 1000, as unlikely as another order is where the names agree: less may be chance
@@ -138,7 +138,7 @@ class Permutation(_LabelLearner):
         mixed = torch.logsumexp(weights[:, :, None] + hypotheses, dim=0)
         self.image_nats[start:end] = kl_nats(shown, mixed)
         self.hypothesis_nats, self.images = paid[:, -1], end
-        self.evidence += shown.exp().T @ log_probs.clamp_min(_LEAST_LOG_PROB)
+        self.evidence += shown.exp().T @ log_probs.clamp_min(LEAST_LOG_PROB)
         if self.images >= self.next_belief:
             self._balance()
             self.next_belief = max(self.images + 1, round(self.images * self.growth))

@@ -17,6 +17,7 @@ from hf_infodist.coding.keys import codelength_key, device_of, run_key
 from hf_infodist.coding.trainer import train_codelength
 from hf_infodist.distances.cost import require_memory
 from hf_infodist.models.classifier import Classifier
+from hf_infodist.models.heads import match_labels
 from hf_infodist.pair import DIRECTIONS, Execution, Pair
 from hf_infodist.processes import ProcessTeam, spread
 from hf_infodist.protocol import CodingProtocol
@@ -171,8 +172,20 @@ def _code(
             protocol=protocol,
             codelength=mean_over_orders(list(itertools.islice(codes, protocol.orders))),
             device=device,
+            classes=_given_names(direction),
         )
         for key, direction in directions.items()
+    }
+
+
+def _given_names(direction: Direction) -> dict[str, list[str]]:
+    """Return the names that classes were given, by ``teacher`` and ``student``, if they make another number of it."""
+    student, teacher = direction.student, direction.teacher
+    own = student.own_labels or student.labels, teacher.own_labels or teacher.labels
+    if match_labels(*own) == match_labels(student.labels, teacher.labels):
+        return {}
+    return {
+        role: list(model.labels) for role, model in (("student", student), ("teacher", teacher)) if model.own_labels
     }
 
 

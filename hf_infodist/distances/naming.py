@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_infodist.coding.label_learners import MOST_PERMUTED
+from hf_infodist.coding.label_learners import LEAST_LOG_PROB, MOST_PERMUTED
 from hf_infodist.models.heads import match_labels, named
 
 Labels = tuple[str, ...]
 Rows = NDArray[np.floating]
-_LEAST_LOG_PROB = -30.0  # of a model that is certain: one image must not rule a class out for ever
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class _Said:
     @classmethod
     def of(cls, logits: Rows) -> "_Said":
         shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-        log_probs = np.maximum(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), _LEAST_LOG_PROB)
-        mean = np.maximum(np.log(np.exp(log_probs).mean(axis=0)), _LEAST_LOG_PROB)
+        log_probs = np.maximum(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), LEAST_LOG_PROB)
+        mean = np.maximum(np.log(np.exp(log_probs).mean(axis=0)), LEAST_LOG_PROB)
         return cls(log_probs, float((np.exp(log_probs) * (log_probs - mean)).sum()))
 
     @property

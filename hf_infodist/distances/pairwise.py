@@ -192,7 +192,7 @@ def _renamed(plan: Plan, model: int, matched: dict[int, Match]) -> Entry:
     if model not in matched:
         return entry
     own, labels = entry.model, matched[model].labels
-    named = replace(own, labels=labels) if isinstance(own, Classifier) else Renamed(own, labels)
+    named = own.renamed(labels) if isinstance(own, Classifier) else Renamed(own, labels)
     return replace(entry, model=named, labels=labels)
 
 

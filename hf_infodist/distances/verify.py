@@ -11,6 +11,7 @@ from hf_infodist.coding.keys import device_of
 from hf_infodist.distances.code import code_pair
 from hf_infodist.errors import InfodistError
 from hf_infodist.images.request import Sample
+from hf_infodist.models.load import Renamed, load_classifier
 from hf_infodist.pair import Execution, Pair, prepare_pair
 from hf_infodist.processes import make_accelerator
 from hf_infodist.results.records import package_versions
@@ -63,8 +64,10 @@ def _verdict(record: CodelengthRecord, home: Path) -> Verdict:
 def _load(record: CodelengthRecord, accelerator: Accelerator, execution: Execution) -> Pair:
     was = record.images
     sample = Sample(was.pinned, was.config, was.split, was.column, was.k, was.seed)
-    names = record.student.pinned, record.teacher.pinned
-    return prepare_pair(*names, sample, accelerator=accelerator, execution=execution)
+    names = {"student": record.student.pinned, "teacher": record.teacher.pinned}
+    renamed = {role: load_classifier(Renamed(names[role], tuple(given))) for role, given in record.classes.items()}
+    student, teacher = (names | renamed).values()
+    return prepare_pair(student, teacher, sample, accelerator=accelerator, execution=execution)
 
 
 def _changes(record: CodelengthRecord, pair: Pair) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,7 @@ class Classifier:
         labels: A name per logit; none where there are no classes.
         preprocessing: How it wants to see an image.
         heads: Names of the layers of `network` that make the logits; none where there are no classes.
+        own_labels: What its classes are called, where ``labels`` are names that they were given; else None.
     """
 
     id: str
@@ -73,6 +75,11 @@ class Classifier:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     heads: tuple[str, ...]
+    own_labels: tuple[str, ...] | None = None
+
+    def renamed(self, labels: tuple[str, ...]) -> Self:
+        """Return the same with other names for its classes."""
+        return replace(self, labels=labels, own_labels=self.own_labels or self.labels)
 
     @cached_property
     def weights_hash(self) -> str:

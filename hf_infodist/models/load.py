@@ -77,7 +77,7 @@ def load_classifier(
     if isinstance(name, Classifier):
         return name
     if isinstance(name, Renamed):
-        return replace(load_classifier(name.model, pickles=pickles), labels=name.labels)
+        return load_classifier(name.model, pickles=pickles).renamed(name.labels)
     if isinstance(name, nn.Module):
         name = _unwrapped(name)
         source, module = replace(_recognise(name), headless=headless), _copied(name).cpu()

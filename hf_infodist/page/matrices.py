@@ -162,9 +162,12 @@ def _of_store(folder: Path) -> Iterator[_Code]:
 
 @lru_cache(maxsize=20_000)
 def _read(path: Path, changed: int) -> _Code | None:
-    """Return a file of the store, unless it is of another version; it is read once as long as it stays the same."""
+    """Return a file of the store, unless it is of another version, or of models whose classes have been matched.
+
+    It is read once as long as it stays the same.
+    """
     record = read_record(path)
-    if not record.current:
+    if not record.current or record.classes:
         return None
     code = record.codelength
     who = record.images, record.protocol, record.teacher, record.student

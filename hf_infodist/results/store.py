@@ -41,6 +41,8 @@ class CodelengthRecord:
         versions: Of the libraries.
         made: When, UTC.
         coding: Version of the coding that computed it; that of the protocol if 0. Others are not comparable.
+        classes: Names that the classes of ``teacher`` and ``student`` were given, where matching them first has made
+            another number of it; none where it is that of the models as they are.
     """
 
     key: str
@@ -53,6 +55,7 @@ class CodelengthRecord:
     versions: dict[str, str] = field(default_factory=package_versions)
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     coding: int = 0
+    classes: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Note the version of a number that is new."""
@@ -105,6 +108,7 @@ class CodelengthRecord:
         return (
             f"{self.key[:12]}  {rate:>32}  {self.teacher.id} given {self.student.id}  "
             f"({self.images}, {self.protocol.name}{orders}, {self.device}, {self.made[:10]}"
+            f"{', classes matched' if self.classes else ''}"
             f"{'' if self.current else f'; version {self.coding}, not comparable'})"
         )
 
