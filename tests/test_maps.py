@@ -130,6 +130,8 @@ def test_the_zoo_is_trained_measured_and_drawn(tmp_path, capsys):
         "--epochs",
         1,
         *(word for name in names for word in ("--model", name)),
+        "--seeds",
+        2,
         "--output",
         tmp_path / "out",
     ]
@@ -137,7 +139,15 @@ def test_the_zoo_is_trained_measured_and_drawn(tmp_path, capsys):
     fields = figures(tmp_path / "out", "zoo_map", 4)
     assert fields["triplets"]["same task"]["infodist"] == {"accuracy": 1.0, "triplets": 4}
     assert fields["accuracy"].keys() == set(names) and min(fields["accuracy"].values()) > 0.3
-    assert "same task" in capsys.readouterr().out
+    first, second = fields["repeats"]
+    assert first["triplets"] == fields["triplets"] and first["accuracy"] != second["accuracy"]
+    weights = {
+        one.name: (tmp_path / one.name, tmp_path / "repeat-1" / one.name) for one in zoo_map.ZOO if one.name in names
+    }
+    files = [(folder / "model.safetensors").read_bytes() for pair in weights.values() for folder in pair]
+    assert len(set(files)) == 8  # a repeat has no network of another one
+    printed = capsys.readouterr().out
+    assert "mean of 2 repeats" in printed and "same task" in printed
     with torch.inference_mode():  # what was saved in timm's layout is what was measured
         loaded = load_classifier(str(tmp_path / "resnet10-tops")).network(torch.ones(2, 3, 28, 28))
     assert loaded.shape == (2, 5)

@@ -17,6 +17,7 @@ from hf_infodist.studies.measures.asked import (
     common_layers,
     origin_found,
 )
+from hf_infodist.studies.measures.matrices import triplets
 from hf_infodist.studies.measures.told import by_start, by_task
 from hf_infodist.studies.networks import forest as _forest
 from hf_infodist.studies.networks.births import HIDDEN
@@ -106,14 +107,22 @@ def map_of(folder, study_name, names, nats):
 
 
 def test_figures_of_other_studies_are_read_and_where_there_are_none_nothing_is_told(tmp_path):
-    asked = zoo_map.questions(zoo_map.ZOO)
-    assert by_task(tmp_path, asked) == {} and by_start(tmp_path) == {}
+    assert by_task(tmp_path) == {} and by_start(tmp_path) == {}
     tasks = np.array([one.task for one in zoo_map.ZOO])
-    map_of(tmp_path, "zoo_map", zoo_map.NAMES, 1.0 + (tasks[:, None] != tasks))
-    found = by_task(tmp_path, asked)
-    assert {question: row["infodist"].value for question, row in found.items()} == dict.fromkeys(found, 1)
-    assert len(found) == 2 and all(row["representation/RSA"].value == 0 for row in found.values())
-    assert all("output/disagreement" not in row for row in found.values())
+    near = 1.0 + (tasks[:, None] != tasks)
+    repeats = [  # the second time RSA is right, and disagreement says nothing
+        {"infodist": near, "representation/RSA": -near, "output/disagreement": near},
+        {"infodist": near, "representation/RSA": near, "output/disagreement": np.full_like(near, np.nan)},
+    ]
+    answers = [{"triplets": triplets(one, zoo_map.questions(zoo_map.ZOO))} for one in repeats]
+    (tmp_path / "zoo_map").mkdir()
+    (tmp_path / "zoo_map" / "zoo_map.json").write_text(json.dumps({"repeats": answers}))
+    found = by_task(tmp_path)
+    assert len(found) == 2
+    for row in found.values():
+        assert row["infodist"].value == row["infodist"].low == 1 and row["infodist"].n == 2
+        assert row["representation/RSA"].value == 0.5 and row["representation/RSA"].high > 1
+        assert "output/disagreement" not in row
 
 
 def test_starts_that_are_nearer_to_the_target_and_learn_better_have_a_tau_of_one(tmp_path):

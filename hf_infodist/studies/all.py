@@ -60,7 +60,7 @@ STEPS = (
     Step("regularization", _NETWORKS + "trained", True),
     Step("generalization", _NETWORKS + "trained", True),
     Step("ensembles", _NETWORKS + "trained", True),
-    Step("zoo_map", _NETWORKS + "placing/zoo"),  # thirteen of the networks of the next one
+    Step("zoo_map", _NETWORKS + "placing/zoo", True),  # thirteen of the networks of the next one
     Step("placing", "--data {data} --work {work}/placing --output {output}/placing.json"),
     Step("paired_errors", _NETWORKS + "paired"),
     Step("datasets_map", _NETWORKS + "starts/networks"),  # where the next two look for networks of each data set

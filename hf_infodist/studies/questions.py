@@ -26,7 +26,6 @@ import typer
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.processes import make_accelerator, one_thread
 from hf_infodist.protocol import PROTOCOLS
-from hf_infodist.studies import zoo_map
 from hf_infodist.studies.measures.asked import CHEAP, FAMILIES, OURS, Found, Values, all_distances, best, origin_found
 from hf_infodist.studies.measures.told import Told, by_start, by_task
 from hf_infodist.studies.networks.births import HIDDEN, Birth
@@ -128,7 +127,7 @@ def main(
     scale = replace(SCALES["small"], k=k, train=train or SCALES["small"].train)
     pictures, test = scale.load()
     pictures, images = pictures.first(scale.train), sample(f"{test.name}, test", test.images, k)
-    told = {**by_task(figures, zoo_map.questions(zoo_map.ZOO)), **by_start(figures)} if figures else {}
+    told = {**by_task(figures), **by_start(figures)} if figures else {}
     distances: list[dict[str, Values]] = []
     accuracies: list[dict[str, float | None]] = []
     with one_thread(make_accelerator().device):

@@ -1,13 +1,12 @@
 """All pairs of some networks, by the information distance and by every baseline, and what families they fall into."""
 
-import json
 import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_infodist.analysis.geometry import Geometry, triplet_accuracy
 from hf_infodist.analysis.plots import draw_all
@@ -17,12 +16,14 @@ from hf_infodist.images.sample import Images
 from hf_infodist.models.classifier import Classifier
 from hf_infodist.protocol import CodingProtocol
 from hf_infodist.results.matrix import INFODIST, PairwiseMatrix
-from hf_infodist.studies.report.output import provenance, rounded
+from hf_infodist.studies.measures.statistics import Interval, mean
+from hf_infodist.studies.report.output import provenance, rounded, show, to_json
 from hf_infodist.table import text_table
 
 _BASELINES = [f"{one.space}/{one.name}" for one in MEASURES if one.space != "parameter" and one.name != "KL(B‖A)"]
 logger = logging.getLogger(__name__)
 Relation = Callable[[int, int], bool]
+Answers = dict[str, dict[str, dict[str, Any]]]  # by question, then by measure
 
 
 def all_pairs(models: Sequence[Classifier], images: Images, protocol: CodingProtocol) -> dict[str, PairwiseMatrix]:
@@ -39,22 +40,38 @@ def all_pairs(models: Sequence[Classifier], images: Images, protocol: CodingProt
 
 
 def triplets(
-    matrices: dict[str, PairwiseMatrix], questions: dict[str, tuple[Relation, Relation]]
-) -> dict[str, dict[str, Any]]:
+    distances: Mapping[str, NDArray[np.float64]], questions: Mapping[str, tuple[Relation, Relation]]
+) -> Answers:
     """Return triplet accuracy and number of triplets, by question and measure; triplets without a number are left out.
 
     Args:
-        matrices: By measure.
+        distances: By measure, ``[n, n]``.
         questions: Who is of an anchor's kind, and who is a stranger.
     """
-    answers: dict[str, dict[str, Any]] = {}
+    answers: Answers = {}
     for question, (near, far) in questions.items():
         answers[question] = {}
-        for name, matrix in matrices.items():
-            share, count = triplet_accuracy(matrix.distances, near, far)
+        for name, values in distances.items():
+            share, count = triplet_accuracy(values, near, far)
             if count:
                 answers[question][name] = {"accuracy": share, "triplets": count}
     return answers
+
+
+def over_repeats(repeats: Sequence[Answers]) -> dict[str, dict[str, Interval]]:
+    """Return the mean of the same answers of networks that were trained again, with Student's interval.
+
+    Args:
+        repeats: From `triplets`; measures that say nothing of one of them are left out.
+    """
+    return {
+        question: {
+            name: mean([answers[question][name]["accuracy"] for answers in repeats])
+            for name in row
+            if all(name in answers[question] for answers in repeats)
+        }
+        for question, row in repeats[0].items()
+    }
 
 
 def shares_of_variance(nats: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
@@ -78,7 +95,7 @@ def shares_of_variance(nats: np.ndarray, groups: Sequence[str]) -> dict[str, flo
     return {"teacher": explained(1), "student": explained(0)}
 
 
-def table(answers: dict[str, dict[str, Any]]) -> str:
+def table(answers: Answers) -> str:
     """Show the answers: a row per measure, a column per question."""
     names = list(dict.fromkeys(name for row in answers.values() for name in row))
 
@@ -93,11 +110,12 @@ def finish(
     study: str,
     command: str,
     matrices: dict[str, PairwiseMatrix],
-    answers: dict[str, dict[str, Any]],
+    answers: Answers,
     more: dict[str, Any],
     *,
     groups: Sequence[str],
     output: Path | None,
+    repeats: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Print the answers, and write figures and pictures of the information distance into a folder.
 
@@ -109,6 +127,7 @@ def finish(
         more: Other figures, by name.
         groups: A family per model.
         output: The folder.
+        repeats: Of the networks that were trained again the answers, ``triplets``, and what else is known.
     """
     matrix = matrices[INFODIST]
     names, geometry = [model.id for model in matrix.models], Geometry.of_matrix(matrix)
@@ -116,7 +135,13 @@ def finish(
         draw_all(geometry, matrix.nats, names, output, groups=groups)
         others = {name: rounded(other.distances) for name, other in matrices.items() if name != INFODIST}
         figures = {**provenance(command), "matrix": matrix.to_dict(), "geometry": geometry.to_dict()}
-        figures |= {"triplets": answers, **more, "baselines": others}
-        (output / f"{study}.json").write_text(json.dumps(figures, indent=1) + "\n")
+        figures |= {"triplets": answers, **more, "baselines": others, "repeats": repeats}
+        (output / f"{study}.json").write_text(to_json(figures) + "\n")
     lines = [f"{name}: " + ", ".join(f"{one} {value:.3g}" for one, value in row.items()) for name, row in more.items()]
-    sys.stdout.write("\n\n".join([str(matrix), table(answers), str(geometry), *lines]) + "\n")
+    shown = [str(matrix), table(answers), str(geometry), *lines]
+    if len(repeats) > 1:
+        told = over_repeats([one["triplets"] for one in repeats])
+        names = list(next(iter(told.values())))
+        rows = [(name, *(str(row.get(name, "n/a")) for row in told.values())) for name in names]
+        shown.append(text_table((f"mean of {len(repeats)} repeats", *told), rows))
+    show(*shown)

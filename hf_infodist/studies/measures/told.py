@@ -1,16 +1,14 @@
 """What the figures of other studies say of every measure: of tasks, of architectures, of starts."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hf_infodist.analysis.geometry import triplet_accuracy
 from hf_infodist.results.matrix import INFODIST
 from hf_infodist.studies.measures.asked import GIVEN, Values
-from hf_infodist.studies.measures.matrices import Relation
+from hf_infodist.studies.measures.matrices import over_repeats
 from hf_infodist.studies.measures.selection import judge, over_targets
 from hf_infodist.studies.measures.statistics import Interval
 
@@ -31,21 +29,17 @@ def _matrices(figures: Any) -> dict[str, Values]:
     return {INFODIST: np.fmax(nats, nats.T), GIVEN: nats, **others}
 
 
-def by_task(folder: Path, asked: Mapping[str, tuple[Relation, Relation]]) -> Told:
-    """Return the share of triplets of ``zoo_map`` where the same task is nearer; no intervals.
+def by_task(folder: Path) -> Told:
+    """Return the share of triplets of ``zoo_map`` where the same task is nearer: its mean over repeats.
 
     Args:
         folder: Of the figures.
-        asked: The questions of that study.
     """
     figures = _read(folder, "zoo_map")
     if not figures:
         return {}
-    told = {}
-    for name, title in (("same task", "same task"), ("task before architecture", "same task, other architecture")):
-        shares = {one: triplet_accuracy(values, *asked[name]) for one, values in _matrices(figures).items()}
-        told[title] = {one: Interval(share, np.nan, np.nan, count) for one, (share, count) in shares.items() if count}
-    return told
+    told = over_repeats([one["triplets"] for one in figures["repeats"]])
+    return {"same task": told["same task"], "same task, other architecture": told["task before architecture"]}
 
 
 def by_start(folder: Path) -> Told:
