@@ -167,6 +167,24 @@ def test_errors_are_said_in_place_and_hostile_names_stay_text(visit):
     assert from_link.title() == "Information distance"
 
 
+def test_typing_queues_nothing_that_a_stream_which_closes_just_then_could_lose(visit):
+    page = visit("/?a=demo:cnn&b=demo:vit")
+    page.locator("#place .js-plotly-plot").wait_for()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    box(page, "b").click()
+    page.keyboard.type("random:demo:cnn", delay=20)
+    fill(page, "k", 65)
+    page.locator("#cost", has_text="GFLOP").wait_for()
+    assert page.locator("#result section").count() == 0
+    page.locator("#swap").click()
+    page.wait_for_function("document.querySelector('#b input, #b textarea').value === 'demo:cnn'")
+    fill(page, "a", "demo:vit")
+    fill(page, "k", 400)
+    page.locator("#cost", has_text="measured before").wait_for()
+    assert any("/run/predict" in url for url in asked) and not any("/queue/" in url for url in asked), asked
+
+
 def test_everything_is_done_with_the_keyboard_alone(visit):
     page = visit("/?a=demo:cnn&b=demo:vit")
     page.locator(".answer").first.wait_for()  # of the link; it would take away what is said of another pair

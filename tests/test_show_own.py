@@ -12,7 +12,7 @@ from test_show_request import HOSTILE_NAMES
 
 from hf_infodist.page import app, job_process, programs
 from hf_infodist.page.compare_tab import CompareTab
-from hf_infodist.page.events import Failed
+from hf_infodist.page.events import Failed, Stopped
 from hf_infodist.page.nearest_tab import NearestTab
 from hf_infodist.page.preview import PREVIEW, TITLE, with_own_head
 from hf_infodist.page.records import Records, shipped
@@ -75,12 +75,18 @@ def last(events):
     return shown
 
 
+async def checked(compare, link, *values):
+    """What is shown when boxes are left."""
+    yield await compare.consider(VISITOR, link, *values)
+    yield await compare.check(VISITOR, *values)
+
+
 def ways_in(compare, nearest, a, b, images="digits"):
     """Every way in which a visitor can name something."""
     settings = (images, 400, "standard", 0)
-    yield compare.check("", a, b, *settings)
+    yield checked(compare, "", a, b, *settings)
     yield compare.compare(VISITOR, "1000", a, b, *settings)
-    yield compare.show_known("1000", a, b, *settings)
+    yield compare.show_known(VISITOR, "1000", a, b, *settings)
     yield nearest.rank(VISITOR, a, b, *settings)
 
 
@@ -192,7 +198,7 @@ def test_no_answer_stays_under_an_error(asked, tmp_path, change):
     compare, _ = tabs(PUBLIC, tmp_path)
     pair = Comparison("demo:cnn", "demo:vit")
     values = list((pair.to_dict() | dict([change])).values())
-    for way in (compare.check(pair.query, *values), compare.compare(VISITOR, "1000", *values)):
+    for way in (checked(compare, pair.query, *values), compare.compare(VISITOR, "1000", *values)):
         shown = last(way)
         assert shown[compare.result] == "" and shown[compare.link] == ""
         assert shown[compare.curves].visible is False and shown[compare.place].visible is False
@@ -202,7 +208,39 @@ def test_no_answer_stays_under_an_error(asked, tmp_path, change):
 def test_an_answer_stays_while_its_own_question_stands(tmp_path):
     compare, _ = tabs(PUBLIC, tmp_path)
     pair = Comparison("demo:cnn", "demo:vit")
-    assert compare.result not in last(compare.check(pair.query, *pair.to_dict().values()))
+    assert compare.result not in last(checked(compare, pair.query, *pair.to_dict().values()))
+
+
+@pytest.mark.parametrize("gone_on", ["other boxes", "a wrong name", "compare", "another window"])
+def test_what_a_comparison_costs_is_not_said_of_another_one(monkeypatch, tmp_path, gone_on):
+    compare, _ = tabs(PUBLIC, tmp_path)
+    released = asyncio.Event()
+
+    async def slow(self, comparison):
+        await released.wait()
+        return Stopped("")
+
+    async def visit():
+        values = ("demo:cnn", "random:demo:vit", "digits", 401, "standard", 0)
+        await compare.consider(VISITOR, "", *values)
+        check = asyncio.create_task(compare.check(VISITOR, *values))
+        await asyncio.sleep(0)
+        match gone_on:
+            case "other boxes":
+                await compare.consider(VISITOR, "", *values[:3], 402, *values[4:])
+            case "a wrong name":
+                await compare.consider(VISITOR, "", "demo:nothing", *values[1:])
+            case "compare":
+                await anext(compare.compare(VISITOR, "1000", *values))
+            case "another window":
+                await compare.consider(SimpleNamespace(**vars(VISITOR) | {"session_hash": "other"}), "", *values)
+        released.set()
+        return await check
+
+    monkeypatch.setattr(Service, "check", slow)
+    shown = asyncio.run(visit())
+    assert ("in time" in shown.get(compare.cost, "")) == (gone_on == "another window")
+    assert compare.result not in shown  # an answer that has come meanwhile stays
 
 
 def test_what_is_stored_opens_whatever_its_names_are(asked, tmp_path):
@@ -213,7 +251,7 @@ def test_what_is_stored_opens_whatever_its_names_are(asked, tmp_path):
     Records(tmp_path / "pages").save(type(record)(pair, result, "words", [], ()))
     compare, nearest = tabs(OWN, tmp_path)
     for asked_for in (pair, pair.swapped()):
-        shown = last(compare.show_known("1000", *asked_for.to_dict().values()))
+        shown = last(compare.show_known(VISITOR, "1000", *asked_for.to_dict().values()))
         assert "bits" in shown[compare.result] and shown[compare.link] == asked_for.query
         assert shown[compare.curves].visible
     ranked = last(nearest.rank(VISITOR, pair.a, pair.b, pair.images, pair.k, pair.protocol, pair.seed))

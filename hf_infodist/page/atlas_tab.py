@@ -7,7 +7,7 @@ import gradio as gr
 
 from hf_infodist.page import views
 from hf_infodist.page.atlas_map import atlas_map, found, sought
-from hf_infodist.page.boxes import EVENT
+from hf_infodist.page.boxes import AT_ONCE, EVENT
 from hf_infodist.page.compare_tab import Shown, drawn, pixels, visitor
 from hf_infodist.page.events import Done, Failed, Stage, Stopped, Waiting
 from hf_infodist.page.many import Answers, ManyTab, progress
@@ -62,7 +62,7 @@ class AtlasTab(ManyTab):
         plot = [self.found, self.map, self.draw]
         tab.select(self.look, seen, plot, **EVENT)
         self.atlas.input(self.choose, seen, [*self.shown, *plot], **EVENT)
-        self.find.input(self.look, seen, plot, trigger_mode="always_last", **EVENT)
+        self.find.input(self.look, seen, plot, trigger_mode="always_last", **AT_ONCE)
         gr.on([self.go.click, self.model.submit], self.place, self.asked, self.shown, **EVENT)
         self.draw.click(self.compute_map, seen, [*self.shown, *plot], **EVENT)
 

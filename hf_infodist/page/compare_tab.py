@@ -37,6 +37,9 @@ class CompareTab:
 
     def __init__(self, service: Service, link: gr.Textbox, width: gr.Textbox):
         self.service, self.link, self.width = service, link, width
+        self._wanted: dict[
+            str, tuple[Any, ...]
+        ] = {}  # by window: what the boxes said, if its cost is being worked out
         with gr.Row(elem_id="columns", equal_height=False):
             with gr.Column(elem_id="form"):
                 self._form(greeting().comparison)
@@ -82,47 +85,56 @@ class CompareTab:
         asked, run = self.asked_for, [self.width, *self.asked_for]
         gr.on([self.go.click, self.a.submit, self.b.submit], self.compare, run, self.answer, **EVENT)
         self.halt.click(self.stop, **AT_ONCE)
-        check = [self.link, *asked]
-        swapped = self.swap.click(lambda a, b: (b, a), [self.a, self.b], [self.a, self.b], **AT_ONCE).then(
-            self.check, check, self.answer, **EVENT
-        )
+        swap = self.swap.click(lambda a, b: (b, a), [self.a, self.b], [self.a, self.b], **AT_ONCE)
         for button, comparison in self.examples:
             fields = list(comparison.to_dict().values())
             button.click(lambda fields=fields: fields, None, asked, **AT_ONCE).then(
                 self.compare, run, self.answer, **EVENT
             )
-        # One event for all boxes, its last call waiting for the one before: no answer overtakes a later one.
+        # One event for all boxes, its last call waiting for the one before: no answer overtakes a later one. It is not
+        # queued: Gradio closes its stream after an event, and may lose one that begins just then, as while one types.
+        check, last = ([self.link, *asked], self.answer), AT_ONCE | {"trigger_mode": "always_last"}
         edited = [self.a.blur, self.b.blur, *(box.input for box in self.boxes.all)]
-        last: dict[str, Any] = {"trigger_mode": "always_last", "cancels": [swapped, greeted]}
-        gr.on(edited, self.check, check, self.answer, **EVENT, **last)
+        for edit in (
+            swap.then(self.consider, *check, **last),
+            gr.on(edited, self.consider, *check, cancels=[greeted], **last),
+        ):
+            edit.then(self.check, asked, self.answer, **last)
 
     # What happens
 
-    async def check(self, link: str, *values: Any) -> AsyncIterator[Shown]:
-        """Say before the click what is wrong, or what it will cost; an answer to another question goes."""
+    async def consider(self, request: gr.Request, link: str, *values: Any) -> Shown:
+        """Say what can be said at once of what the boxes ask for; an answer to another question goes."""
+        self._wanted.pop(window(request), None)
         asked = named(*values)
         if asked and asked.query == link:
-            yield self._said("")  # its answer is there
-            return
+            return self._said("")  # its answer is there
         if asked and (asked.a == asked.b or self.service.find(asked)):
-            yield self._said("This pair has been measured before: the answer comes at once.") | self._cleared()
-            return
+            return self._said("This pair has been measured before: the answer comes at once.") | self._cleared()
         try:
-            comparison = requested(*values, limits=self.service.limits)
+            requested(*values, limits=self.service.limits)
         except Refusal as error:
-            yield self._wrong(self._failed(error)) | self._cleared()
-            return
-        yield self._said("Working out what this costs …") | self._cleared()
-        event = await self.service.check(comparison)
+            return self._wrong(self._failed(error)) | self._cleared()
+        self._wanted = dict(list(self._wanted.items())[-500:]) | {window(request): values}
+        return self._said("Working out what this costs …") | self._cleared()
+
+    async def check(self, request: gr.Request, *values: Any) -> Shown:
+        """Say what a comparison will cost, or why it cannot be done; nothing if its window has gone on."""
+        if self._wanted.get(window(request)) != values:
+            return gr.skip()
+        event = await self.service.check(requested(*values, limits=self.service.limits))
+        if self._wanted.get(window(request)) != values:
+            return gr.skip()
+        del self._wanted[window(request)]
         if isinstance(event, Failed):
-            yield self._wrong(event)
-        elif isinstance(event, Stopped):
-            yield self._said("What this costs could not be worked out in time.")
-        else:
-            yield self._said("") | {self.cost: views.cost(event)}
+            return self._wrong(event)
+        if isinstance(event, Stopped):
+            return self._said("What this costs could not be worked out in time.")
+        return self._said("") | {self.cost: views.cost(event)}
 
     async def compare(self, request: gr.Request, width: str, *values: Any) -> AsyncIterator[Shown]:
         """Compare, showing how it goes."""
+        self._wanted.pop(window(request), None)
         known = self._known(values)
         try:
             comparison = requested(*values, limits=self.service.limits)
@@ -134,8 +146,7 @@ class CompareTab:
             return
         yield self._said("") | self._cleared() | self._running("Beginning …") | {self.link: comparison.query}
         points: Points = {}
-        who = visitor(request)
-        async for event in self.service.ask(comparison, who, request.session_hash or who):
+        async for event in self.service.ask(comparison, visitor(request), window(request)):
             match event:
                 case Waiting():
                     yield self._running(f"Others are first: {event.ahead} before you.")
@@ -154,15 +165,15 @@ class CompareTab:
 
     async def stop(self, request: gr.Request) -> None:
         """End this window's comparison."""
-        self.service.stop(request.session_hash or visitor(request))
+        self.service.stop(window(request))
 
-    async def show_known(self, width: str, *values: Any) -> AsyncIterator[Shown]:
+    async def show_known(self, request: gr.Request, width: str, *values: Any) -> AsyncIterator[Shown]:
         """Show what is known of a pair: everything that is stored opens, whatever may be asked for here."""
         if record := self._known(values):
             yield self.done(record, width)
         else:
-            async for shown in self.check("", *values):
-                yield shown
+            yield await self.consider(request, "", *values)
+            yield await self.check(request, *values)
 
     def _known(self, values: Any) -> Record | None:
         asked = named(*values)
@@ -257,6 +268,11 @@ def visitor(request: gr.Request) -> str:
     """Return whose request it is: the address; in a Space, behind its proxy, the one that the proxy names."""
     forwarded = request.headers.get("x-forwarded-for", "") if os.environ.get("SPACE_ID") else ""
     return forwarded.partition(",")[0].strip() or (request.client.host if request.client else "")
+
+
+def window(request: gr.Request) -> str:
+    """Return which of a visitor's windows a request is from."""
+    return request.session_hash or visitor(request)
 
 
 def _model_box(letter: str, value: str) -> tuple[gr.Textbox, gr.HTML]:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from hf_infodist.page import views
 from hf_infodist.page.boxes import AT_ONCE, Boxes, buttons
-from hf_infodist.page.compare_tab import Shown, visitor
+from hf_infodist.page.compare_tab import Shown, visitor, window
 from hf_infodist.page.events import Block, Done, Failed, Stage, Stopped, Waiting
 from hf_infodist.page.request import Refusal
 from hf_infodist.page.service import Service
@@ -132,7 +132,7 @@ class ManyTab:
         return {self.status: running and progress(running)} | buttons | locked
 
     def _window(self, request: gr.Request) -> str:
-        return f"{self.name} {request.session_hash or visitor(request)}"
+        return f"{self.name} {window(request)}"
 
     async def _stop(self, request: gr.Request) -> None:
         self.service.stop(self._window(request))

@@ -105,7 +105,7 @@ class Page:
     async def greet(self, request: gr.Request, width: str, *values: Any) -> AsyncIterator[Shown]:
         """Answer the link at once where the answer is known; without a link show an answer to begin with."""
         if {"a", "b"} & dict(request.query_params).keys():
-            async for shown in self.compare.show_known(width, *values):
+            async for shown in self.compare.show_known(request, width, *values):
                 yield shown
         else:
             yield self.compare.done(greeting(), width, brief=True)
