@@ -100,5 +100,10 @@ def test_the_study_runs_and_goes_on_where_it_stood(monkeypatch, tmp_path, capsys
     assert "3 samples of 24 images" in capsys.readouterr().out
     figures = json.loads((tmp_path / "out" / "paired_errors.json").read_text())
     assert figures["networks"] == ["resnet10-all", "vgg-bn-all", "vit-all"]
-    assert figures["coverage"].keys() == {"paired", "paired, images exchanged", "unpaired"}
+    assert figures["coverage"].keys() == {
+        "paired",
+        "paired, from all prices",
+        "paired, images exchanged",
+        "unpaired",
+    }
     assert 0 <= figures["nearest"]["found nearest"] <= figures["nearest"]["found nearest or tied"] <= 1

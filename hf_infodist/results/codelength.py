@@ -176,11 +176,19 @@ class Codelength:
         return cls(**record)
 
 
-def stderr_of_sum(prices: NDArray[np.float64]) -> float:
-    """Return the standard error of the sum of prices ``[n]`` that change slowly; NaN of less than two."""
-    if len(prices) < 2:
+def stderr_of_sum(prices: NDArray[np.float64], skipped: int = 0) -> float:
+    """Return the standard error of the sum of prices ``[n]`` that change slowly; NaN of less than two.
+
+    It is von Neumann's: half of the mean square of what each price is away from the one before.
+
+    Args:
+        prices: Of all images.
+        skipped: So many of the first are left out of that mean, as if they varied like the others.
+    """
+    told = prices[skipped:]
+    if len(told) < 2:
         return math.nan
-    return math.sqrt(len(prices) * float((np.diff(prices) ** 2).mean()) / 2)
+    return math.sqrt(len(prices) * float((np.diff(told) ** 2).mean()) / 2)
 
 
 def mean_over_orders(orders: Sequence[Codelength]) -> Codelength:
