@@ -57,7 +57,9 @@ def test_a_difference_of_distances_is_that_of_the_larger_directions():
     found = difference_of_distances([small, large], [other, 0.1 * other])
     assert found == Difference.of(large, other, new=NEW)
     assert found.nats == math.fsum(large) - math.fsum(other)
-    assert found.stderr_nats == pytest.approx(math.sqrt(4 / 3) * stderr_of_sum((large - other)[K // 4 :]))
+    assert found.stderr_nats == pytest.approx(math.sqrt(K / (K - 50)) * stderr_of_sum((large - other)[50:]))
+    few = difference_of_distances([large[:40], small[:40]], [other[:40], 0.1 * other[:40]])
+    assert few.stderr_nats == pytest.approx(math.sqrt(4 / 3) * stderr_of_sum((large - other)[10:40]))
 
 
 def test_the_error_does_not_depend_on_which_direction_chance_makes_the_larger():
@@ -66,7 +68,7 @@ def test_the_error_does_not_depend_on_which_direction_chance_makes_the_larger():
     other = falling(rng)
     along, against = other + 0.3, 2 * other.mean() + 0.3 - other
     errors = [
-        difference_of_distances([along + more, against - more], [other, 0 * other], new=0.0).stderr_nats
+        difference_of_distances([along + more, against - more], [other, 0 * other], new=0).stderr_nats
         for more in (1e-6, -1e-6)
     ]
     assert errors[0] == pytest.approx(errors[1]) and errors[0] == pytest.approx(stderr_of_sum(against - other))
@@ -122,7 +124,7 @@ def learnt(rng, symbols=20):
 
 
 @pytest.mark.parametrize(
-    ("prices", "new", "least"), [(falling, 0.0, (0.7, 0.96)), (falling, NEW, (0.6, 0.91)), (learnt, NEW, (0.7, 0.96))]
+    ("prices", "new", "least"), [(falling, 0, (0.7, 0.96)), (falling, NEW, (0.6, 0.91)), (learnt, NEW, (0.7, 0.96))]
 )
 def test_the_larger_of_two_directions_that_are_level_is_covered(prices, new, least):
     """Both directions of both distances cost the same in expectation, the hardest case of the maximum.
@@ -144,7 +146,7 @@ def test_what_is_dear_when_it_is_new_saves_on_what_comes_later():
     rng, sizes = np.random.default_rng(0), {}
     pairs = [(learnt(rng), learnt(rng)) for _ in range(600)]
     spread = np.std([math.fsum(a) - math.fsum(b) for a, b in pairs])
-    for new in (0.0, NEW):
+    for new in (0, NEW):
         errors = [Difference.of(a, b, new=new).stderr_nats for a, b in pairs]
         sizes[new] = math.sqrt(np.mean(np.square(errors))) / spread
-    assert 1 < sizes[NEW] < sizes[0.0] - 0.03
+    assert 1 < sizes[NEW] < sizes[0] - 0.03

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from hf_infodist.results.codelength import stderr_of_sum
 
 ERRORS = 2.0  # standard errors within which nothing is said to differ
-NEW = (
-    0.25  # share of the images, the first, that a student pays for knowing nothing: what that costs, it saves later on
-)
+NEW = 50  # images, the first, that cost much for being new; what they teach is saved on later ones
 
 Prices = NDArray[np.float64]
 
@@ -32,7 +30,7 @@ class Difference:
     stderr_nats: float
 
     @classmethod
-    def of(cls, prices: Prices, others: Prices, orders: int = 1, new: float = 0.0) -> Self:
+    def of(cls, prices: Prices, others: Prices, orders: int = 1, new: int = 0) -> Self:
         """Return how much more some images cost than the same images cost otherwise.
 
         Args:
@@ -40,10 +38,10 @@ class Difference:
             others: Nats of the same images, ``[n]``.
             orders: In how many orders of the same images each price is the mean: these lower no error over the draw
                 of the images, though they smooth the prices.
-            new: Share of the images, the first, whose prices are taken to vary like those of the others.
+            new: So many of the first images, at most a quarter, are taken to vary like the others.
         """
         apart = prices - others
-        return cls(math.fsum(apart), math.sqrt(orders) * stderr_of_sum(apart, int(new * len(apart))))
+        return cls(math.fsum(apart), math.sqrt(orders) * stderr_of_sum(apart, min(new, len(apart) // 4)))
 
     @property
     def tied(self) -> bool:
@@ -57,15 +55,15 @@ class Difference:
 
 
 def difference_of_distances(
-    ways: Sequence[Prices], others: Sequence[Prices], orders: int = 1, new: float = NEW
+    ways: Sequence[Prices], others: Sequence[Prices], orders: int = 1, new: int = NEW
 ) -> Difference:
     """Return how much larger one distance is than another: ``max_i Σ ways_i - max_j Σ others_j``.
 
     The larger directions of both are paired image by image. Where another direction may be the larger one just as
     well, being tied with it, the error is the largest of those that the pairings give: so it does not depend on which
-    direction chance has made the larger. Errors are told from the last three quarters of the images: what is dear
-    while a student knows nothing saves on what comes later, so that sums of prices vary less than these would make
-    believe. What they cover is measured by ``infodist study paired_errors``.
+    direction chance has made the larger. Errors are told without the first 50 images, or the first
+    quarter of fewer than 200: what is dear because a student has not seen the like saves on what comes later, so sums of
+    prices vary less than these would make believe. What they cover is measured by ``infodist study paired_errors``.
 
     Args:
         ways: Both directions of the one distance, nats of each image, ``[n]`` each.
@@ -79,7 +77,7 @@ def difference_of_distances(
     return Difference(found.nats, max(errors))
 
 
-def _possibly_larger(ways: Sequence[Prices], orders: int, new: float) -> list[Prices]:
+def _possibly_larger(ways: Sequence[Prices], orders: int, new: int) -> list[Prices]:
     """Return the directions that may be the larger one, the one that is first."""
     larger, *rest = sorted(ways, key=math.fsum, reverse=True)
     return [larger, *(way for way in rest if Difference.of(larger, way, orders, new).tied)]

@@ -98,7 +98,7 @@ def differences(prices: Prices, compare: Compare) -> list[list[Difference]]:
 
 def from_all(ways: Ways, others: Ways) -> Difference:
     """Return the difference of two distances with the error that is told from the prices of the first images, too."""
-    return difference_of_distances(ways, others, new=0.0)
+    return difference_of_distances(ways, others, new=0)
 
 
 def unpaired(ways: Ways, others: Ways) -> Difference:
