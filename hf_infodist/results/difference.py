@@ -61,9 +61,9 @@ def difference_of_distances(
 
     The larger directions of both are paired image by image. Where another direction may be the larger one just as
     well, being tied with it, the error is the largest of those that the pairings give: so it does not depend on which
-    direction chance has made the larger. Errors are told without the first 50 images, or the first
-    quarter of fewer than 200: what is dear because a student has not seen the like saves on what comes later, so sums of
-    prices vary less than these would make believe. What they cover is measured by ``infodist study paired_errors``.
+    direction chance has made the larger. Errors are told without the first 50 images, or the first quarter of fewer
+    than 200: what is dear because a student has not seen the like saves on what comes later, so sums of prices vary
+    less than these would make believe. What they cover is measured by ``infodist study paired_errors``.
 
     Args:
         ways: Both directions of the one distance, nats of each image, ``[n]`` each.
