@@ -68,10 +68,10 @@ def test_the_error_does_not_depend_on_which_direction_chance_makes_the_larger():
     other = falling(rng)
     along, against = other + 0.3, 2 * other.mean() + 0.3 - other
     errors = [
-        difference_of_distances([along + more, against - more], [other, 0 * other], new=0).stderr_nats
+        difference_of_distances([along + more, against - more], [other, 0 * other]).stderr_nats
         for more in (1e-6, -1e-6)
     ]
-    assert errors[0] == pytest.approx(errors[1]) and errors[0] == pytest.approx(stderr_of_sum(against - other))
+    assert errors[0] == pytest.approx(errors[1]) and errors[0] == pytest.approx(stderr_of_sum(against - other, NEW))
 
 
 def covered(draw, expected, samples=600):
@@ -124,12 +124,12 @@ def learnt(rng, symbols=20):
 
 
 @pytest.mark.parametrize(
-    ("prices", "new", "least"), [(falling, 0, (0.7, 0.96)), (falling, NEW, (0.6, 0.91)), (learnt, NEW, (0.7, 0.96))]
+    ("prices", "new", "least"), [(falling, 0, (0.7, 0.96)), (falling, NEW, (0.66, 0.94)), (learnt, NEW, (0.7, 0.96))]
 )
 def test_the_larger_of_two_directions_that_are_level_is_covered(prices, new, least):
     """Both directions of both distances cost the same in expectation, the hardest case of the maximum.
 
-    The first images vary most. Where no price depends on another, errors that do without them are a little small.
+    The first images vary most: where no price depends on another, errors that do without them cover just enough.
     """
     rng = np.random.default_rng(0)
 

@@ -98,6 +98,11 @@ def test_the_study_runs_and_goes_on_where_it_stood(monkeypatch, tmp_path, capsys
         kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "work" / "samples").iterdir()}
         assert len(kept) == int(samples)
     assert "3 samples of 24 images" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([*words[:-2], "--samples", "2", "--shift", "10"])
+    networks = {file.read_bytes() for file in (tmp_path / "work").rglob("model.safetensors")}
+    samples = {file.read_bytes() for file in (tmp_path / "work").rglob("24-0.json")}
+    assert len(networks) == 6 and len(samples) == 2  # networks of other seeds, and what is measured of them
     figures = json.loads((tmp_path / "out" / "paired_errors.json").read_text())
     assert figures["networks"] == ["resnet10-all", "vgg-bn-all", "vit-all"]
     assert figures["coverage"].keys() == {

@@ -78,7 +78,7 @@ def last(events):
 async def checked(compare, link, *values):
     """What is shown when boxes are left."""
     yield await compare.consider(VISITOR, link, *values)
-    yield await compare.check(VISITOR, *values)
+    yield await compare.check(VISITOR)
 
 
 def ways_in(compare, nearest, a, b, images="digits"):
@@ -223,7 +223,7 @@ def test_what_a_comparison_costs_is_not_said_of_another_one(monkeypatch, tmp_pat
     async def visit():
         values = ("demo:cnn", "random:demo:vit", "digits", 401, "standard", 0)
         await compare.consider(VISITOR, "", *values)
-        check = asyncio.create_task(compare.check(VISITOR, *values))
+        check = asyncio.create_task(compare.check(VISITOR))
         await asyncio.sleep(0)
         match gone_on:
             case "other boxes":

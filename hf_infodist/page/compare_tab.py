@@ -37,9 +37,7 @@ class CompareTab:
 
     def __init__(self, service: Service, link: gr.Textbox, width: gr.Textbox):
         self.service, self.link, self.width = service, link, width
-        self._wanted: dict[
-            str, tuple[Any, ...]
-        ] = {}  # by window: what the boxes said, if its cost is being worked out
+        self._wanted: dict[str, Comparison] = {}  # by window: what it costs is being worked out
         with gr.Row(elem_id="columns", equal_height=False):
             with gr.Column(elem_id="form"):
                 self._form(greeting().comparison)
@@ -93,13 +91,13 @@ class CompareTab:
             )
         # One event for all boxes, its last call waiting for the one before: no answer overtakes a later one. It is not
         # queued: Gradio closes its stream after an event, and may lose one that begins just then, as while one types.
-        check, last = ([self.link, *asked], self.answer), AT_ONCE | {"trigger_mode": "always_last"}
+        said, last = ([self.link, *asked], self.answer), AT_ONCE | {"trigger_mode": "always_last"}
         edited = [self.a.blur, self.b.blur, *(box.input for box in self.boxes.all)]
         for edit in (
-            swap.then(self.consider, *check, **last),
-            gr.on(edited, self.consider, *check, cancels=[greeted], **last),
+            swap.then(self.consider, *said, **last),
+            gr.on(edited, self.consider, *said, cancels=[greeted], **last),
         ):
-            edit.then(self.check, asked, self.answer, **last)
+            edit.then(self.check, None, self.answer, **last)
 
     # What happens
 
@@ -112,18 +110,18 @@ class CompareTab:
         if asked and (asked.a == asked.b or self.service.find(asked)):
             return self._said("This pair has been measured before: the answer comes at once.") | self._cleared()
         try:
-            requested(*values, limits=self.service.limits)
+            comparison = requested(*values, limits=self.service.limits)
         except Refusal as error:
             return self._wrong(self._failed(error)) | self._cleared()
-        self._wanted = dict(list(self._wanted.items())[-500:]) | {window(request): values}
+        # A window that is closed before its check begins leaves its comparison here.
+        self._wanted = dict(list(self._wanted.items())[-500:]) | {window(request): comparison}
         return self._said("Working out what this costs …") | self._cleared()
 
-    async def check(self, request: gr.Request, *values: Any) -> Shown:
-        """Say what a comparison will cost, or why it cannot be done; nothing if its window has gone on."""
-        if self._wanted.get(window(request)) != values:
-            return gr.skip()
-        event = await self.service.check(requested(*values, limits=self.service.limits))
-        if self._wanted.get(window(request)) != values:
+    async def check(self, request: gr.Request) -> Shown:
+        """Say what the considered comparison costs, or why it cannot be done; nothing if the window has gone on."""
+        comparison = self._wanted.get(window(request))
+        event = await self.service.check(comparison) if comparison else None
+        if event is None or self._wanted.get(window(request)) != comparison:
             return gr.skip()
         del self._wanted[window(request)]
         if isinstance(event, Failed):
@@ -173,7 +171,7 @@ class CompareTab:
             yield self.done(record, width)
         else:
             yield await self.consider(request, "", *values)
-            yield await self.check(request, *values)
+            yield await self.check(request)
 
     def _known(self, values: Any) -> Record | None:
         asked = named(*values)

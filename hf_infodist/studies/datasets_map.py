@@ -83,10 +83,8 @@ def main(
             one.name: held_out_accuracy(model, tasks[one.task].first(HELD_OUT))
             for one, model in zip(zoo, models, strict=True)
         }
-    answers, groups = (
-        triplets({name: one.distances for name, one in matrices.items()}, questions(zoo)),
-        [_kind(one.task) for one in zoo],
-    )
+    answers = triplets({name: one.distances for name, one in matrices.items()}, questions(zoo))
+    groups = [_kind(one.task) for one in zoo]
     explained = shares_of_variance(matrices[INFODIST].nats, [one.task for one in zoo])
     more = {"accuracy": accuracies, "share of the variance of log codelengths between datasets": explained}
     finish("datasets_map", typed(context), matrices, answers, more, groups=groups, output=output)

@@ -6,8 +6,7 @@ Five networks of Fashion-MNIST are compared on disjoint samples of the training 
 network and each two of the others, how much farther one is than the other is held against the mean over all samples:
 the share within one and within two of its standard errors, which should be 68 and 95 %. The same with errors that are
 told from the prices of all images, with images exchanged between the samples, so that no price depends on another, and
-with unpaired errors. And how often the network that is
-nearest in the mean is found nearest, or tied with it.
+with unpaired errors. And how often the network that is nearest in the mean is found nearest, or tied with it.
 """
 
 import itertools
@@ -59,6 +58,7 @@ def main(
     """Measure what the folder does not have, and show how much the errors cover."""
     task = fashion_mnist("train")
     learnt, others = task.first(count), task.first(samples * k, skip=count)
+    work = work / f"shift-{shift}" if shift else work
     with one_thread("cpu"):
         zoo = [replace(one, seed=one.seed + shift) for one in ZOO]
         models = [trained(one, learnt.only(CLASSES[one.task]), work / "networks", epochs=epochs) for one in zoo]

@@ -135,7 +135,7 @@ def finish(
         draw_all(geometry, matrix.nats, names, output, groups=groups)
         others = {name: rounded(other.distances) for name, other in matrices.items() if name != INFODIST}
         figures = {**provenance(command), "matrix": matrix.to_dict(), "geometry": geometry.to_dict()}
-        figures |= {"triplets": answers, **more, "baselines": others, "repeats": repeats}
+        figures |= {"triplets": answers, **more, "baselines": others, **({"repeats": repeats} if repeats else {})}
         (output / f"{study}.json").write_text(to_json(figures) + "\n")
     lines = [f"{name}: " + ", ".join(f"{one} {value:.3g}" for one, value in row.items()) for name, row in more.items()]
     shown = [str(matrix), table(answers), str(geometry), *lines]
